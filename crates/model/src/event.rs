@@ -1,0 +1,266 @@
+//! Events: what happened, as the journal keeps it.
+//!
+//! Every kind is a struct. Bodies are additive: a field may be added with `#[serde(default)]`, none may
+//! change its meaning, because journals and compiled plugins outlive a release. No body holds a secret.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Effect, EffectResult};
+use crate::{
+    Action, AgentSpec, Axis, ContainerId, Containment, FullName, PluginDigest, RunId, Start, Thumbprint, Verdict,
+};
+
+/// A row of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Counts from 1 without gaps.
+    pub seq: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Which life of the control plane wrote it.
+    pub cp_life: String,
+    /// Whom it is about; `None` for the host itself.
+    pub agent: Option<FullName>,
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $kind:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {
+        /// Everything that can happen, tagged `kind` with its `body`.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "kind", content = "body")]
+        pub enum Event {
+            $($(#[$doc])* $kind($kind),)*
+        }
+
+        impl Event {
+            /// Every kind, in the order of their definition.
+            pub const KINDS: &'static [&'static str] = &[$(stringify!($kind)),*];
+
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Event::$kind(_) => stringify!($kind),)*
+                }
+            }
+        }
+
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+            pub struct $kind {
+                $($(#[$field_meta])* pub $field: $type,)*
+            }
+
+            impl From<$kind> for Event {
+                fn from(body: $kind) -> Self {
+                    Event::$kind(body)
+                }
+            }
+        )*
+    };
+}
+
+events! {
+    /// A control plane began its life.
+    ControlPlaneStarted { version: String, boot_id: String, }
+    /// A control plane is about to end, with agents left as they are.
+    ControlPlaneStopping { agents: String, }
+    /// An agent's definition exists and its run folder is made; its container is about to be.
+    AgentCreating { spec: Box<AgentSpec>, run: RunId, }
+    /// The container was made.
+    AgentCreated { container: ContainerId, run: RunId, }
+    /// The container could not be made.
+    AgentCreateFailed { message: String, }
+    /// The container is gone, and all that was kept of it.
+    AgentRemoved { container: Option<ContainerId>, }
+    /// A life of the container's init was seen for the first time.
+    StartBegan { container: ContainerId, start: Start, pid: u32, }
+    /// An identity bundle is about to be handed to an attested PID 1.
+    BundleIssued { container: ContainerId, start: u64, generation: u64, thumbprint: Thumbprint, key_hash: String, }
+    /// A connection was accepted on an agent's session socket.
+    SessionConnecting { address: String, }
+    /// The peer is attested, TLS is up and Hello was answered.
+    SessionConnected {
+        address: String,
+        attempts: u32,
+        peer_cn: String,
+        thumbprint: Option<Thumbprint>,
+        start: u64,
+        init_life: String,
+    }
+    /// No session came about in a minute; the control plane goes on listening.
+    SessionFailed { address: String, reason: SessionFailure, attempts: u32, }
+    SessionBroken { address: String, reason: String, }
+    /// The registration handshake ended.
+    AgentRegistered { container: ContainerId, start: u64, ok: bool, reason: Option<UntrustedReason>, }
+    /// The registry row of an agent as it is from now on.
+    RegistryRowWritten { row: RegistryRow, }
+    /// A registry row is gone.
+    RegistryRowEvicted { container: ContainerId, why: String, }
+    /// An identity check failed. The session stays open for containment.
+    AgentUntrusted { reason: UntrustedReason, detail: String, }
+    InitStarted { container: ContainerId, start: u64, steps: u32, }
+    InitStepStarted { name: String, index: u32, count: u32, key: String, }
+    /// A step asked for its `n`th effect, which is about to be carried out.
+    InitEffectIntended { key: String, n: u32, effect: Effect, }
+    /// What came of it.
+    InitEffectDone { key: String, n: u32, result: EffectResult, }
+    InitStepCompleted { name: String, index: u32, key: String, duration_ms: u64, message: String, }
+    InitStepFailed { name: String, index: u32, key: String, reason: InitFailure, detail: String, duration_ms: u64, }
+    InitCompleted { container: ContainerId, start: u64, duration_ms: u64, }
+    InitFailed { container: ContainerId, start: u64, step: String, reason: InitFailure, detail: String, }
+    /// AgentReady is about to be sent.
+    AgentReadyIntended { container: ContainerId, start: u64, }
+    /// clawkerd says that the command runs.
+    AgentReadySent { container: ContainerId, start: u64, pid: u32, }
+    /// The agent's command ended.
+    MainExited { container: ContainerId, start: u64, code: i32, signal: Option<i32>, oom: bool, }
+    ReapDegraded { reason: String, }
+    ContainerStarted { container: ContainerId, }
+    ContainerDied { container: ContainerId, exit_code: i64, }
+    ContainerOom { container: ContainerId, }
+    ContainerDestroyed { container: ContainerId, }
+    ContainerHealth { container: ContainerId, healthy: bool, detail: String, }
+    ContainerNetworkConnected { container: ContainerId, network: String, }
+    NetnsShared { container: ContainerId, foreign: ContainerId, }
+    ExecStarted { exec: String, argv: Vec<String>, by: String, }
+    ExecExited { exec: String, code: i32, signal: Option<i32>, }
+    /// Packets of the agent were dropped since the last look.
+    EgressDenied { count: u64, total: u64, }
+    ThresholdCrossed { what: String, detail: String, }
+    LeaseLost { seconds: u32, }
+    SessionHalfStopped { lives: u32, }
+    /// A policy was asked about `seq` and answered, or failed to.
+    PolicyDecided {
+        policy: String,
+        digest: PluginDigest,
+        seq: u64,
+        verdicts: Vec<Verdict>,
+        unavailable: Option<String>,
+        fuel: u64,
+        micros: u64,
+        state_before: String,
+        state_after: String,
+        /// The policy's new state, as it left it.
+        #[serde(default)]
+        state: String,
+    }
+    /// A cause of containment was added or withdrawn: what is asked for from now on.
+    ContainmentAsked { cause: Cause, asked: Containment, }
+    ActionIntended { axis: Axis, action: String, cause: u64, }
+    /// It is in force, and this is what was read back.
+    ActionApplied { axis: Axis, action: String, read_back: String, micros: u64, }
+    ActionFailed { axis: Axis, action: String, error: String, escalate: Option<Action>, }
+    Released { by: String, causes: u32, asked: Containment, }
+    PluginInstalled { name: String, digest: PluginDigest, kind: String, }
+    PluginQuarantined { name: String, digest: PluginDigest, why: String, }
+    SubsystemDegraded { subsystem: String, detail: String, }
+    SubsystemRecovered { subsystem: String, }
+    IdentityRotated { container: ContainerId, generation: u64, thumbprint: Thumbprint, }
+    IdentityRevoked { container: ContainerId, by: String, }
+    OperatorCommand { by: String, command: String, detail: String, }
+}
+
+/// Who asked for containment, when and why. All causes are kept until released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// `operator:<peer>`, `policy:<name>` or `host` (e.g. the agent's own egress rule).
+    pub by: String,
+    pub action: Action,
+    pub reason: String,
+    /// Sequence number of the event that led to it; 0 for an operator.
+    pub event: u64,
+    pub at_ms: u64,
+}
+
+/// A row of the agents' registry: who proved to be whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryRow {
+    pub container: ContainerId,
+    pub name: FullName,
+    pub start: u64,
+    pub generation: u64,
+    /// SHA-256 of the public key's SubjectPublicKeyInfo, in hex.
+    pub key_hash: String,
+    pub thumbprint: Thumbprint,
+    pub previous_thumbprint: Option<Thumbprint>,
+    pub registered_at_ms: u64,
+}
+
+/// Why a cycle of session attempts was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionFailure {
+    ConnectTotalTimeout,
+    ContainerNotRunning,
+    FdCeiling,
+}
+
+/// Why an agent isn't trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UntrustedReason {
+    ChainInvalid,
+    CertMalformed,
+    CertExpired,
+    PossessionUnproven,
+    EkuInvalid,
+    CnMismatch,
+    SanMismatch,
+    LabelMismatch,
+    PeerMismatch,
+    ThumbprintMismatch,
+    GenerationReplayed,
+    RegisterFailed,
+    InitBypassed,
+    RegistryUnavailable,
+}
+
+/// Why an init step, and with it the plan, failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitFailure {
+    ExitNonzero,
+    Timeout,
+    StartFailed,
+    SessionLost,
+    PluginFailed,
+    PluginDenied,
+}
+
+macro_rules! snake_display {
+    ($($type:ty),*) => {$(
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                // serde already knows the wire word; one spelling, one place.
+                self.serialize(f)
+            }
+        }
+    )*};
+}
+snake_display!(SessionFailure, UntrustedReason, InitFailure, Axis);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_kind_and_body() {
+        let row = Row {
+            seq: 7,
+            at_ms: 1,
+            cp_life: "x".into(),
+            agent: Some(FullName::parse("clawker.a").expect("name")),
+            event: EgressDenied { count: 1, total: 2 }.into(),
+        };
+        let json = serde_json::to_string(&row).expect("json");
+        assert_eq!(
+            json,
+            r#"{"seq":7,"at_ms":1,"cp_life":"x","agent":"clawker.a","kind":"EgressDenied","body":{"count":1,"total":2}}"#
+        );
+        assert_eq!(serde_json::from_str::<Row>(&json).expect("back"), row);
+        assert_eq!(row.event.kind(), "EgressDenied");
+        assert_eq!(UntrustedReason::EkuInvalid.to_string(), "eku_invalid");
+    }
+}

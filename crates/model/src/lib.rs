@@ -1,0 +1,19 @@
+//! The words of clawker: ids, events, verdicts, actions, plans and specs.
+//!
+//! Owns the vocabulary that every other crate shares. Does no I/O, holds no policy and depends on
+//! `serde` and `thiserror` alone, so that anything may depend on it.
+
+pub mod agent;
+pub mod containment;
+pub mod event;
+pub mod exit;
+pub mod id;
+pub mod name;
+pub mod plan;
+
+pub use agent::{AgentSpec, Egress, MainSpec, Mount, Network, Resources, SecretKind, SecretRef};
+pub use containment::{Action, Axis, Containment, EgressRule, IdentityState, NetworkState, ProcessState, Verdict};
+pub use event::{Event, Row};
+pub use id::{ContainerId, ExecId, PluginDigest, RunId, Start, Thumbprint};
+pub use name::{AgentName, FullName, NameError, ProjectName};
+pub use plan::{Effect, EffectResult, OnFailure, Plan, Step, When};
