@@ -1,0 +1,144 @@
+//! clawkerd's TLS: strict. Whoever isn't its control plane fails in the handshake.
+//!
+//! Three things are asked of the peer's leaf: it chains to a root of the bundle, its extended key usage names
+//! the role that it plays (absent is refused too), and its CN is `clawker-cp`.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme,
+};
+
+use crate::leaf::Claims;
+use crate::{ALPN, CONTROL_PLANE, Credentials, TlsError, VERSIONS, provider};
+
+/// TLS server for the session.
+pub fn server_config(own: &Credentials) -> Result<ServerConfig, TlsError> {
+    let webpki = WebPkiClientVerifier::builder_with_provider(own.root_store()?.into(), provider()).build()?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(TlsError::Leaf)?
+        .with_client_cert_verifier(Arc::new(PinnedClient { webpki }))
+        .with_single_cert(own.chain(), own.key())
+        .map_err(TlsError::Leaf)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// TLS client for the agent socket; connect with the name [`CONTROL_PLANE`].
+pub fn client_config(own: &Credentials) -> Result<ClientConfig, TlsError> {
+    let webpki = WebPkiServerVerifier::builder_with_provider(own.root_store()?.into(), provider()).build()?;
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(TlsError::Leaf)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PinnedServer { webpki }))
+        .with_client_auth_cert(own.chain(), own.key())
+        .map_err(TlsError::Leaf)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn pinned(leaf: &CertificateDer<'_>, purpose: fn(&Claims) -> bool) -> Result<(), Error> {
+    let refuse = |error| Err(Error::InvalidCertificate(error));
+    match Claims::read(leaf) {
+        Err(_) => refuse(CertificateError::BadEncoding),
+        Ok(claims) if !purpose(&claims) => refuse(CertificateError::InvalidPurpose),
+        Ok(claims) if claims.cn != CONTROL_PLANE => refuse(CertificateError::ApplicationVerificationFailure),
+        Ok(_) => Ok(()),
+    }
+}
+
+#[derive(Debug)]
+struct PinnedClient {
+    webpki: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientCertVerifier for PinnedClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.webpki.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.webpki.verify_client_cert(leaf, intermediates, now)?;
+        pinned(leaf, |claims| claims.client_auth)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct PinnedServer {
+    webpki: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for PinnedServer {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.webpki.verify_server_cert(leaf, intermediates, name, ocsp, now)?;
+        pinned(leaf, |claims| claims.server_auth)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
