@@ -1,0 +1,63 @@
+//! Who is at the other end of a unix socket, by the kernel's word.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::pidfd::PidFd;
+
+/// `SO_PEERPIDFD` (include/uapi/asm-generic/socket.h, Linux 6.5); libc names it only on some targets.
+const SO_PEERPIDFD: libc::c_int = 77;
+
+/// Credentials of the peer at the time of its `connect`, translated into our namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCred {
+    /// 0 if the peer is in a PID namespace that we don't see.
+    pub pid: i32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// `SO_PEERCRED`.
+pub fn credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCred> {
+    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `cred` and `len` live over the call and `len` is the size of `cred`.
+    crate::check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut cred).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(PeerCred {
+        pid: cred.pid,
+        uid: cred.uid,
+        gid: cred.gid,
+    })
+}
+
+/// `SO_PEERPIDFD`; `None` if the kernel lacks it. It may succeed for a peer that is already reaped: ask
+/// [`PidFd::is_alive`].
+pub fn pidfd(fd: BorrowedFd<'_>) -> io::Result<Option<PidFd>> {
+    let mut raw: libc::c_int = -1;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `raw` and `len` live over the call and `len` is the size of `raw`.
+    let result = crate::check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut raw).cast(),
+            &raw mut len,
+        )
+    });
+    match result {
+        // SAFETY: on success the kernel gave us a new descriptor that nobody else owns.
+        Ok(_) => Ok(Some(PidFd::from_owned(unsafe { OwnedFd::from_raw_fd(raw) }))),
+        Err(e) if e.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
