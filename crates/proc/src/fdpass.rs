@@ -175,7 +175,7 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{sent} into {room}");
             assert_eq!(open_fds(), before, "{sent} into {room} leaked");
         }
-        send(a.as_fd(), b"x", &vec![null.as_fd(); MAX_FDS]).expect("sent");
+        send(a.as_fd(), b"x", &[null.as_fd(); MAX_FDS]).expect("sent");
         assert_eq!(recv(b.as_fd(), &mut [0; 4], MAX_FDS).expect("all").1.len(), MAX_FDS);
     }
 
@@ -183,7 +183,7 @@ mod tests {
     fn more_than_the_cap_is_refused_at_both_ends() {
         let (a, b) = UnixStream::pair().expect("pair");
         let null = File::open("/dev/null").expect("null");
-        assert!(send(a.as_fd(), b"x", &vec![null.as_fd(); MAX_FDS + 1]).is_err());
+        assert!(send(a.as_fd(), b"x", &[null.as_fd(); MAX_FDS + 1]).is_err());
         assert!(recv(b.as_fd(), &mut [0; 4], MAX_FDS + 1).is_err());
     }
 
