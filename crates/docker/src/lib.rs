@@ -1,1 +1,41 @@
+//! Docker: the engine's events as hints, containers, images, networks, logs and attached streams.
+//!
+//! The only crate that knows bollard; none of its types leave here. Every call has a deadline and names itself
+//! and its object in its error. A container's configuration is built from scratch out of [`CreateContainer`]
+//! (`hostconfig`, `mounts`): an option that isn't there can't be set. Events are hints: they may be lost, and
+//! whoever needs to be right lists or inspects.
+//!
+//! Streams of bytes (attach, logs) go over a connection of our own (`raw`), because bollard's decoder takes a
+//! terminal's bytes 0 to 2 for frame headers.
+//!
+//! ```text
+//! calls ──► client ──► bollard ──► /var/run/docker.sock
+//! attach, logs ──► raw (hyper) ──► demux ──► (StdStream, Bytes)
+//! ```
 
+mod attach;
+mod client;
+mod containers;
+mod demux;
+mod engine;
+mod error;
+mod events;
+mod hostconfig;
+mod images;
+mod inspect;
+mod logs;
+mod mounts;
+mod networks;
+mod publish;
+mod raw;
+
+pub use attach::{AttachReader, AttachWriter};
+pub use client::{Docker, Limits};
+pub use demux::StdStream;
+pub use engine::EngineInfo;
+pub use error::Error;
+pub use events::{ContainerEvent, EventKind};
+pub use hostconfig::{AGENT_DIR, CreateContainer, RUN_DIR, SpecError, Unsafe};
+pub use images::Image;
+pub use inspect::{Inspect, InspectMount, Summary};
+pub use logs::LogOptions;
