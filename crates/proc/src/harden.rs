@@ -2,6 +2,9 @@
 
 use std::io;
 
+/// `_LINUX_CAPABILITY_VERSION_3` (include/uapi/linux/capability.h), then pid 0 for the calling thread.
+const HEADER: [u32; 2] = [0x2008_0522, 0];
+
 /// No core dump, no ptrace, no `/proc/<pid>/mem` for anybody without CAP_SYS_PTRACE. Reset by exec.
 pub fn undumpable() -> io::Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0).map(drop)
@@ -51,13 +54,23 @@ pub fn clear_ambient() -> io::Result<()> {
     .map(drop)
 }
 
+/// The calling thread's effective, permitted and inheritable sets.
+pub fn capabilities() -> io::Result<(u64, u64, u64)> {
+    let mut data = [[0u32; 3]; 2];
+    let header = HEADER;
+    // SAFETY: version 3 reads a header of two u32 and writes two records of three u32; both live over the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()) };
+    crate::check(result as libc::c_int)?;
+    let whole = |i: usize| u64::from(data[0][i]) | u64::from(data[1][i]) << 32;
+    Ok((whole(0), whole(1), whole(2)))
+}
+
 /// Sets the calling thread's effective, permitted and inheritable sets, each a mask of capability numbers.
 pub fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
     let half = |mask: u64, high: bool| (if high { mask >> 32 } else { mask & 0xffff_ffff }) as u32;
     let data: [[u32; 3]; 2] =
         [false, true].map(|high| [half(effective, high), half(permitted, high), half(inheritable, high)]);
-    // `_LINUX_CAPABILITY_VERSION_3` (include/uapi/linux/capability.h), then pid 0 for the calling thread.
-    let header: [u32; 2] = [0x2008_0522, 0];
+    let header = HEADER;
     // SAFETY: version 3 reads a header of two u32 and two records of three u32; both live over the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
     crate::check(result as libc::c_int).map(drop)

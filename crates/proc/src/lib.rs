@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod fdpass;
 pub mod harden;
+pub mod map;
 pub mod memfd;
 pub mod peer;
 pub mod pidfd;

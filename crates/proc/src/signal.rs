@@ -93,6 +93,22 @@ pub fn kill(pid: i32, signo: i32) -> io::Result<bool> {
     }
 }
 
+/// Every process that the caller may signal, but itself and PID 1. Only for the PID 1 of a namespace of its own:
+/// anywhere else it is refused.
+pub fn kill_everybody(signo: i32) -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "only PID 1 ends everybody else",
+        ));
+    }
+    // SAFETY: no pointer is passed.
+    match crate::check(unsafe { libc::kill(-1, signo) }) {
+        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e),
+        _ => Ok(()),
+    }
+}
+
 /// The number of a signal as Docker and people write it: `TERM`, `SIGTERM`, `sigterm`, `15`.
 pub fn parse(name: &str) -> Option<i32> {
     if let Ok(number) = name.parse::<i32>() {
@@ -144,5 +160,6 @@ mod tests {
     fn kill_never_means_everybody() {
         assert!(kill(0, 0).is_err());
         assert!(kill(-1, 0).is_err());
+        assert!(kill_everybody(0).is_err(), "this is not PID 1");
     }
 }
