@@ -1,0 +1,67 @@
+-- A projection of the journal: whatever is here can be deleted and is made anew by replay. A change of
+-- this file raises STATE_VERSION, and the next start replays.
+CREATE TABLE applied (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    seq  INTEGER NOT NULL,
+    hash BLOB    NOT NULL
+) STRICT;
+
+CREATE TABLE agents (
+    name        TEXT    PRIMARY KEY,
+    spec        TEXT    NOT NULL,
+    run         TEXT    NOT NULL,
+    container   TEXT    UNIQUE,
+    created_ms  INTEGER NOT NULL,
+    start       TEXT,
+    start_pid   INTEGER NOT NULL DEFAULT 0,
+    generation  INTEGER NOT NULL DEFAULT 0,
+    issued      TEXT,
+    ready_start INTEGER,
+    sent_start  INTEGER,
+    exit        TEXT,
+    init        TEXT    NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE registry (
+    container           TEXT PRIMARY KEY,
+    name                TEXT NOT NULL,
+    thumbprint          TEXT NOT NULL UNIQUE,
+    previous_thumbprint TEXT,
+    entry               TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX registry_by_previous ON registry (previous_thumbprint) WHERE previous_thumbprint IS NOT NULL;
+
+-- Why an agent is contained; `seq` is the journal row that asked, and the order.
+CREATE TABLE causes (
+    agent  TEXT    NOT NULL,
+    by     TEXT    NOT NULL,
+    action TEXT    NOT NULL,
+    seq    INTEGER NOT NULL,
+    cause  TEXT    NOT NULL,
+    PRIMARY KEY (agent, by, action)
+) STRICT, WITHOUT ROWID;
+
+-- Steps that completed, by their key.
+CREATE TABLE steps (
+    key   TEXT    PRIMARY KEY,
+    agent TEXT    NOT NULL,
+    seq   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Effects of steps that haven't completed yet.
+CREATE TABLE effects (
+    key    TEXT    NOT NULL,
+    n      INTEGER NOT NULL,
+    agent  TEXT    NOT NULL,
+    effect TEXT    NOT NULL,
+    result TEXT,
+    PRIMARY KEY (key, n)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE policy_state (
+    policy TEXT NOT NULL,
+    agent  TEXT NOT NULL,
+    state  TEXT NOT NULL,
+    PRIMARY KEY (policy, agent)
+) STRICT, WITHOUT ROWID;

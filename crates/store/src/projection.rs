@@ -1,0 +1,361 @@
+//! The projection: what each event means for `state.db`.
+//!
+//! `apply` is total and a function of the journal alone: no clock, no outcome of its own, and no event that
+//! it refuses, because the event has already happened. What may not happen is refused before it is
+//! journaled, by [`admit`]. An event about a container that isn't the agent's present one changes nothing
+//! of the agent.
+
+use clawker_model::event::{Cause, RegistryRow};
+use clawker_model::{Action, Event, FullName};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Serialize;
+
+use crate::Error;
+use crate::chain::Hash;
+use crate::db::Db;
+use crate::query;
+use crate::record::{Exit, InitProgress, Issued};
+
+/// A row of the journal, as far as the projection is concerned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fact<'a> {
+    pub seq: u64,
+    pub at_ms: u64,
+    pub agent: Option<&'a FullName>,
+    pub event: &'a Event,
+}
+
+/// Kinds that say something about no table of ours. A test holds that this and `apply` name every kind.
+#[cfg(test)]
+pub(crate) const NOT_PROJECTED: &[&str] = &[
+    "ControlPlaneStarted",
+    "ControlPlaneStopping",
+    "SessionConnecting",
+    "SessionConnected",
+    "SessionFailed",
+    "SessionBroken",
+    "AgentRegistered",
+    "AgentUntrusted",
+    "InitStepFailed",
+    "ReapDegraded",
+    "ContainerStarted",
+    "ContainerDied",
+    "ContainerOom",
+    "ContainerDestroyed",
+    "ContainerHealth",
+    "ContainerNetworkConnected",
+    "NetnsShared",
+    "ExecStarted",
+    "ExecExited",
+    "EgressDenied",
+    "ThresholdCrossed",
+    "LeaseLost",
+    "SessionHalfStopped",
+    "ActionIntended",
+    "ActionApplied",
+    "ActionFailed",
+    "PluginInstalled",
+    "PluginQuarantined",
+    "SubsystemDegraded",
+    "SubsystemRecovered",
+    "OperatorCommand",
+];
+
+/// Whether an event may be journaled at all.
+pub(crate) fn admit(state: &Db, event: &Event) -> Result<(), Error> {
+    let (container, thumbprint) = match event {
+        Event::RegistryRowWritten(e) => (&e.row.container, &e.row.thumbprint),
+        Event::IdentityRotated(e) => (&e.container, &e.thumbprint),
+        _ => return Ok(()),
+    };
+    let held = query::registry_by_thumbprint(&state.conn, thumbprint).map_err(state.error("checking a thumbprint"))?;
+    match held {
+        Some(held) if held.row.container != *container => Err(Error::ThumbprintTaken {
+            thumbprint: thumbprint.clone(),
+            container: container.clone(),
+            held_by: held.row.container,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Notes the last row that the transaction has applied.
+pub(crate) fn mark(tx: &Connection, seq: u64, hash: &Hash) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO applied (only, seq, hash) VALUES (1, ?1, ?2)
+         ON CONFLICT (only) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+    )?
+    .execute(params![seq, hash])?;
+    Ok(())
+}
+
+/// The last row applied, and its hash.
+pub(crate) fn applied(conn: &Connection) -> rusqlite::Result<Option<(u64, Hash)>> {
+    conn.query_row("SELECT seq, hash FROM applied", [], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })
+    .optional()
+}
+
+/// Applies one event.
+pub(crate) fn apply(tx: &Connection, fact: Fact<'_>) -> rusqlite::Result<()> {
+    match fact.event {
+        Event::RegistryRowWritten(e) => write_registry(tx, &e.row),
+        Event::RegistryRowEvicted(e) => run(
+            tx,
+            "DELETE FROM registry WHERE container = ?1",
+            params![e.container.as_str()],
+        ),
+        Event::IdentityRotated(e) => match query::registry_row(tx, &e.container)? {
+            Some(row) if row.generation == e.generation && row.thumbprint != e.thumbprint => write_registry(
+                tx,
+                &RegistryRow {
+                    previous_thumbprint: Some(row.thumbprint),
+                    thumbprint: e.thumbprint.clone(),
+                    ..row
+                },
+            ),
+            _ => Ok(()),
+        },
+        _ => match fact.agent {
+            Some(agent) => apply_to(tx, fact, &agent.to_string()),
+            None => Ok(()),
+        },
+    }
+}
+
+fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()> {
+    match fact.event {
+        Event::AgentCreating(e) => {
+            // A new definition begins with nothing of an earlier agent of that name.
+            remove(tx, agent)?;
+            run(
+                tx,
+                "INSERT INTO agents (name, spec, run, created_ms, init) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![
+                    agent,
+                    json(&e.spec)?,
+                    e.run.as_str(),
+                    fact.at_ms,
+                    json(&InitProgress::NotStarted)?
+                ],
+            )
+        }
+        Event::AgentCreated(e) => {
+            let container = e.container.as_str();
+            run(
+                tx,
+                "UPDATE agents SET container = NULL WHERE container = ?1 AND name <> ?2",
+                params![container, agent],
+            )?;
+            run(
+                tx,
+                "UPDATE agents SET container = ?2, run = ?3 WHERE name = ?1",
+                params![agent, container, e.run.as_str()],
+            )
+        }
+        Event::AgentCreateFailed(_) => remove(tx, agent),
+        Event::AgentRemoved(e) => {
+            if let Some(container) = &e.container {
+                run(
+                    tx,
+                    "DELETE FROM registry WHERE container = ?1",
+                    params![container.as_str()],
+                )?;
+            }
+            remove(tx, agent)
+        }
+        Event::StartBegan(e) => run(
+            tx,
+            "UPDATE agents SET start = ?3, start_pid = ?4 WHERE name = ?1 AND container = ?2",
+            params![agent, e.container.as_str(), json(&e.start)?, e.pid],
+        ),
+        Event::BundleIssued(e) => {
+            let earlier = query::issued(tx, agent)?;
+            let issued = Issued {
+                start: e.start,
+                generation: e.generation,
+                thumbprint: e.thumbprint.clone(),
+                key_hash: e.key_hash.clone(),
+                count: 1 + earlier.filter(|i| i.start == e.start).map_or(0, |i| i.count),
+            };
+            // A generation never falls, whatever was journaled.
+            run(
+                tx,
+                "UPDATE agents SET generation = ?3, issued = ?4 WHERE name = ?1 AND container = ?2 AND generation <= ?3",
+                params![agent, e.container.as_str(), e.generation, json(&issued)?],
+            )
+        }
+        Event::InitStarted(e) => {
+            let init = InitProgress::Running {
+                start: e.start,
+                steps: e.steps,
+                step: None,
+            };
+            set_init(tx, agent, e.container.as_str(), &init)
+        }
+        Event::InitStepStarted(e) => match query::init(tx, agent)? {
+            Some(InitProgress::Running { start, steps, .. }) => run(
+                tx,
+                "UPDATE agents SET init = ?2 WHERE name = ?1",
+                params![
+                    agent,
+                    json(&InitProgress::Running {
+                        start,
+                        steps,
+                        step: Some(e.name.clone())
+                    })?
+                ],
+            ),
+            _ => Ok(()),
+        },
+        Event::InitCompleted(e) => {
+            let init = InitProgress::Completed {
+                start: e.start,
+                duration_ms: e.duration_ms,
+            };
+            set_init(tx, agent, e.container.as_str(), &init)
+        }
+        Event::InitFailed(e) => {
+            let init = InitProgress::Failed {
+                start: e.start,
+                step: e.step.clone(),
+                reason: e.reason,
+                detail: e.detail.clone(),
+            };
+            set_init(tx, agent, e.container.as_str(), &init)
+        }
+        Event::InitEffectIntended(e) => run(
+            tx,
+            // The same intent again, after a crash, keeps a result that is known already.
+            "INSERT INTO effects (key, n, agent, effect) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (key, n) DO UPDATE SET agent = excluded.agent, effect = excluded.effect,
+             result = CASE WHEN effect = excluded.effect THEN result END",
+            params![e.key, e.n, agent, json(&e.effect)?],
+        ),
+        Event::InitEffectDone(e) => run(
+            tx,
+            "UPDATE effects SET result = ?4 WHERE key = ?1 AND n = ?2 AND agent = ?3",
+            params![e.key, e.n, agent, json(&e.result)?],
+        ),
+        Event::InitStepCompleted(e) => {
+            run(
+                tx,
+                "INSERT OR REPLACE INTO steps (key, agent, seq) VALUES (?1, ?2, ?3)",
+                params![e.key, agent, fact.seq],
+            )?;
+            // A completed step is never called again, so its history isn't either.
+            run(tx, "DELETE FROM effects WHERE key = ?1", params![e.key])
+        }
+        Event::AgentReadyIntended(e) => run(
+            tx,
+            "UPDATE agents SET ready_start = ?3 WHERE name = ?1 AND container = ?2",
+            params![agent, e.container.as_str(), e.start],
+        ),
+        Event::AgentReadySent(e) => run(
+            tx,
+            "UPDATE agents SET sent_start = ?3 WHERE name = ?1 AND container = ?2",
+            params![agent, e.container.as_str(), e.start],
+        ),
+        Event::MainExited(e) => {
+            let exit = Exit {
+                start: e.start,
+                code: e.code,
+                signal: e.signal,
+                oom: e.oom,
+                at_ms: fact.at_ms,
+            };
+            run(
+                tx,
+                "UPDATE agents SET exit = ?3 WHERE name = ?1 AND container = ?2",
+                params![agent, e.container.as_str(), json(&exit)?],
+            )
+        }
+        Event::PolicyDecided(e) if e.unavailable.is_none() => run(
+            tx,
+            "INSERT OR REPLACE INTO policy_state (policy, agent, state) VALUES (?1, ?2, ?3)",
+            params![e.policy, agent, e.state],
+        ),
+        Event::ContainmentAsked(e) => add_cause(tx, "INSERT OR REPLACE", agent, fact.seq, &e.cause),
+        // Normally its cause is here already, with the reason; a revocation may not hang on that.
+        Event::IdentityRevoked(e) => {
+            let cause = Cause {
+                by: e.by.clone(),
+                action: Action::Revoke,
+                reason: "identity revoked".into(),
+                event: fact.seq,
+                at_ms: fact.at_ms,
+            };
+            add_cause(tx, "INSERT OR IGNORE", agent, fact.seq, &cause)
+        }
+        Event::Released(e) if is_operator(&e.by) => run(
+            tx,
+            "DELETE FROM causes WHERE agent = ?1 AND by <> 'host'",
+            params![agent],
+        ),
+        Event::Released(e) => run(
+            tx,
+            "DELETE FROM causes WHERE agent = ?1 AND by = ?2",
+            params![agent, e.by],
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// An operator releases all but the host's own rules; anybody else only what they asked for.
+fn is_operator(by: &str) -> bool {
+    by == "operator" || by.starts_with("operator:")
+}
+
+fn remove(tx: &Connection, agent: &str) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM agents WHERE name = ?1",
+        "DELETE FROM registry WHERE name = ?1",
+        "DELETE FROM causes WHERE agent = ?1",
+        "DELETE FROM steps WHERE agent = ?1",
+        "DELETE FROM effects WHERE agent = ?1",
+        "DELETE FROM policy_state WHERE agent = ?1",
+    ] {
+        run(tx, sql, params![agent])?;
+    }
+    Ok(())
+}
+
+fn set_init(tx: &Connection, agent: &str, container: &str, init: &InitProgress) -> rusqlite::Result<()> {
+    run(
+        tx,
+        "UPDATE agents SET init = ?3 WHERE name = ?1 AND container = ?2",
+        params![agent, container, json(init)?],
+    )
+}
+
+fn add_cause(tx: &Connection, insert: &str, agent: &str, seq: u64, cause: &Cause) -> rusqlite::Result<()> {
+    run(
+        tx,
+        &format!("{insert} INTO causes (agent, by, action, seq, cause) VALUES (?1, ?2, ?3, ?4, ?5)"),
+        params![agent, cause.by, json(&cause.action)?, seq, json(cause)?],
+    )
+}
+
+fn write_registry(tx: &Connection, row: &RegistryRow) -> rusqlite::Result<()> {
+    run(
+        tx,
+        "INSERT OR REPLACE INTO registry (container, name, thumbprint, previous_thumbprint, entry)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            row.container.as_str(),
+            row.name.to_string(),
+            row.thumbprint.as_str(),
+            row.previous_thumbprint.as_ref().map(|t| t.as_str()),
+            json(row)?
+        ],
+    )
+}
+
+fn run(tx: &Connection, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<()> {
+    tx.prepare_cached(sql)?.execute(params).map(|_| ())
+}
+
+fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
+}
