@@ -240,3 +240,6 @@ fn signed(what: &'static str, value: u64) -> Result<i64, SpecError> {
         Ok(value) => Ok(value),
     }
 }
+
+#[cfg(test)]
+mod tests;
