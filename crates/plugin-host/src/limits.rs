@@ -1,0 +1,93 @@
+//! What a plugin may use, and the caps on everything that crosses the boundary.
+
+use std::time::Duration;
+
+/// What one call may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of linear memory, all memories of a call together.
+    pub memory: usize,
+    /// Wasmtime's fuel, about one unit for each instruction. This is the limit that decides.
+    pub fuel: u64,
+    /// A safety net; whether it is reached depends on the machine.
+    pub wall: Duration,
+}
+
+impl Limits {
+    /// For one `evaluate`. Pure computation runs out of fuel in about 30 ms, well before the wall.
+    pub const POLICY: Limits = Limits {
+        memory: 64 << 20,
+        fuel: 50_000_000,
+        wall: Duration::from_millis(100),
+    };
+    /// For one `run`, which is one of as many as the step has effects. The step's own ten minutes are the caller's.
+    pub const STEP: Limits = Limits {
+        memory: 256 << 20,
+        fuel: 1_000_000_000,
+        wall: Duration::from_secs(10),
+    };
+    /// For `describe` at load, when the machine may be busy starting: fuel decides, the wall is far.
+    pub(crate) const DESCRIBE: Limits = Limits {
+        wall: Duration::from_secs(5),
+        ..Self::POLICY
+    };
+}
+
+/// Bytes of a component.
+pub const MAX_COMPONENT: usize = 32 << 20;
+/// Bytes of a plugin's settings.
+pub const MAX_SETTINGS: usize = 64 << 10;
+/// Bytes of a settings schema.
+pub const MAX_SCHEMA: usize = 64 << 10;
+/// Bytes of a policy's state.
+pub const MAX_STATE: usize = 16 << 10;
+/// Verdicts of one decision.
+pub const MAX_VERDICTS: usize = 16;
+/// Bytes of a verdict's reason, of a step's message; longer ones are cut.
+pub const MAX_TEXT: usize = 1 << 10;
+/// Rules of one `restrict-egress`.
+pub const MAX_ALLOW: usize = 64;
+/// Windows of one policy.
+pub const MAX_WINDOWS: usize = 16;
+/// Seconds of a window.
+pub const MAX_WINDOW_SECONDS: u32 = 86_400;
+/// Effects of one step.
+pub const MAX_EFFECTS: usize = 64;
+/// Entries of an argv or env.
+pub const MAX_ARGS: usize = 256;
+/// Bytes of an argv or env together.
+pub const MAX_ARGS_BYTES: usize = 128 << 10;
+/// Bytes of a path.
+pub const MAX_PATH: usize = 4 << 10;
+/// Bytes of a file written or read.
+pub const MAX_FILE: usize = 1 << 20;
+/// Seconds of one effect.
+pub const MAX_EFFECT_SECONDS: u32 = 600;
+/// Log lines of one call, and bytes of one line.
+pub const MAX_LOG_LINES: u32 = 64;
+pub const MAX_LOG_LINE: usize = 1 << 10;
+
+/// Bytes that wasmtime copies out of a guest in one call or host call.
+pub(crate) const HOSTCALL_FUEL: usize = 2 << 20;
+/// Table elements of a call, all tables together.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 10_000;
+
+/// The first `max` bytes of `text`, cut where a character ends.
+pub(crate) fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cutting_keeps_characters_whole() {
+        assert_eq!(cut("häß".into(), 2), "h");
+        assert_eq!(cut("abc".into(), 3), "abc");
+        assert_eq!(cut("abcd".into(), 3), "abc");
+    }
+}

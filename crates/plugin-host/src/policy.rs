@@ -1,0 +1,230 @@
+//! Asking a policy about an event.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use clawker_model::{Action, Containment, EgressRule, Row, Verdict};
+
+use crate::bindings::policy::clawker::plugin::policy_types as wit;
+use crate::engine::unavailable;
+use crate::limits::{MAX_ALLOW, MAX_STATE, MAX_TEXT, MAX_VERDICTS, cut};
+use crate::plugin::Code;
+use crate::state::CallState;
+use crate::{Host, Plugin, Unavailable};
+
+/// Whoever evaluates policies: a [`Host`] in this process, a worker elsewhere. Blocks.
+pub trait PolicyHost: Send + Sync {
+    fn evaluate(&self, call: &PolicyCall<'_>) -> Result<PolicyReply, Unavailable>;
+}
+
+/// One question to one policy.
+#[derive(Debug)]
+pub struct PolicyCall<'a> {
+    pub plugin: Arc<Plugin>,
+    /// A JSON object.
+    pub settings: String,
+    pub row: &'a Row,
+    pub facts: Facts,
+    /// What the policy left for this agent after its last decision; empty at first.
+    pub state: String,
+}
+
+/// What the host knows beside the event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// In the order of [`Plugin::windows`].
+    pub windows: Vec<WindowCount>,
+    /// All that is asked for the agent now, whoever asked.
+    pub containment: Containment,
+}
+
+/// A window that the policy declared, and what was counted in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowCount {
+    pub kind: String,
+    pub seconds: u32,
+    /// Events of this agent within the window, the one being evaluated included.
+    pub count: u64,
+}
+
+/// What the policy answered, within bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyReply {
+    pub verdicts: Vec<Verdict>,
+    pub state: String,
+    pub fuel: u64,
+    pub micros: u64,
+}
+
+impl PolicyHost for Host {
+    fn evaluate(&self, call: &PolicyCall<'_>) -> Result<PolicyReply, Unavailable> {
+        let began = Instant::now();
+        let Code::Policy(pre) = &call.plugin.code else {
+            return Err(Unavailable::Missing);
+        };
+        let (event, facts) = (event(call.row)?, facts(&call.facts)?);
+        let state = CallState::new(&call.plugin.name, call.settings.clone(), &self.policy_limits);
+        let (_pass, mut store) = self.begin(state, &self.policy_limits)?;
+        let decision = pre
+            .instantiate(&mut store)
+            .and_then(|guest| guest.call_evaluate(&mut store, &event, &facts, &call.state))
+            .map_err(|error| unavailable(&error, store.data()))?;
+        let (verdicts, state) = answer(decision).map_err(Unavailable::BadOutput)?;
+        let fuel = self
+            .policy_limits
+            .fuel
+            .saturating_sub(store.get_fuel().unwrap_or_default());
+        Ok(PolicyReply {
+            verdicts,
+            state,
+            fuel,
+            micros: began.elapsed().as_micros() as u64,
+        })
+    }
+}
+
+fn event(row: &Row) -> Result<wit::Event, Unavailable> {
+    let json = serde_json::to_value(&row.event)
+        .map_err(|error| Unavailable::BadOutput(format!("the event as JSON: {error}")))?;
+    Ok(wit::Event {
+        kind: row.event.kind().to_owned(),
+        seq: row.seq,
+        at: row.at_ms,
+        agent: row.agent.as_ref().map(ToString::to_string),
+        body: json["body"].to_string(),
+    })
+}
+
+fn facts(facts: &Facts) -> Result<wit::Facts, Unavailable> {
+    let count = |w: &WindowCount| wit::WindowCount {
+        kind: w.kind.clone(),
+        seconds: w.seconds,
+        count: w.count,
+    };
+    Ok(wit::Facts {
+        counts: facts.windows.iter().map(count).collect(),
+        containment: serde_json::to_string(&facts.containment)
+            .map_err(|error| Unavailable::BadOutput(format!("the containment as JSON: {error}")))?,
+    })
+}
+
+fn answer(decision: wit::Decision) -> Result<(Vec<Verdict>, String), String> {
+    let wit::Decision { verdicts, state } = decision;
+    if state.len() > MAX_STATE {
+        return Err(format!("a state of {} bytes, the limit is {MAX_STATE}", state.len()));
+    }
+    if verdicts.len() > MAX_VERDICTS {
+        return Err(format!("{} verdicts, the limit is {MAX_VERDICTS}", verdicts.len()));
+    }
+    Ok((verdicts.into_iter().map(verdict).collect::<Result<_, _>>()?, state))
+}
+
+fn verdict(raw: wit::Verdict) -> Result<Verdict, String> {
+    let wit::Verdict { action, allow, reason } = raw;
+    if !allow.is_empty() && action != "restrict-egress" {
+        return Err(format!("the action `{action:.80}` takes no allow list"));
+    }
+    let action = match action.as_str() {
+        "observe" => Action::Observe,
+        "alert" => Action::Alert,
+        "restrict-egress" => Action::RestrictEgress { allow: rules(&allow)? },
+        "lock-network" => Action::LockNetwork,
+        "freeze" => Action::Freeze,
+        "stop" => Action::Stop,
+        "kill" => Action::Kill,
+        "revoke" => Action::Revoke,
+        other => return Err(format!("there is no action `{other:.80}`")),
+    };
+    Ok(Verdict {
+        action,
+        reason: cut(reason, MAX_TEXT),
+    })
+}
+
+fn rules(allow: &[String]) -> Result<Vec<EgressRule>, String> {
+    if allow.len() > MAX_ALLOW {
+        return Err(format!(
+            "an allow list of {} entries, the limit is {MAX_ALLOW}",
+            allow.len()
+        ));
+    }
+    let rule = |entry: &String| {
+        let parsed: Result<std::net::SocketAddr, _> = entry.parse();
+        let at = parsed.map_err(|_| format!("`{entry:.80}` in an allow list is not `address:port`"))?;
+        Ok(EgressRule {
+            addr: at.ip(),
+            port: at.port(),
+        })
+    };
+    allow.iter().map(rule).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(action: &str, allow: &[&str]) -> wit::Verdict {
+        let allow = allow.iter().map(|&entry| entry.to_owned()).collect();
+        wit::Verdict {
+            action: action.into(),
+            allow,
+            reason: "because".into(),
+        }
+    }
+
+    #[test]
+    fn every_action_that_informs_or_contains_can_be_said() {
+        for action in [
+            "observe",
+            "alert",
+            "restrict-egress",
+            "lock-network",
+            "freeze",
+            "stop",
+            "kill",
+            "revoke",
+        ] {
+            assert_eq!(verdict(raw(action, &[])).expect(action).action.name(), action);
+        }
+        let Action::RestrictEgress { allow } = verdict(raw("restrict-egress", &["192.0.2.1:443", "[::1]:1"]))
+            .expect("well formed")
+            .action
+        else {
+            panic!("another action")
+        };
+        assert_eq!(
+            allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["192.0.2.1:443", "[::1]:1"]
+        );
+    }
+
+    #[test]
+    fn verdicts_out_of_bounds_are_refused() {
+        let many = ["192.0.2.1:1"; MAX_ALLOW + 1];
+        for (raw, says) in [
+            (raw("explode", &[]), "there is no action `explode`"),
+            (raw("freeze", &["192.0.2.1:1"]), "takes no allow list"),
+            (raw("restrict-egress", &["example.com:1"]), "not `address:port`"),
+            (raw("restrict-egress", &many), "allow list of 65 entries"),
+        ] {
+            let problem = verdict(raw).expect_err(says);
+            assert!(problem.contains(says), "{problem}");
+        }
+    }
+
+    #[test]
+    fn decisions_have_caps() {
+        let decision = |verdicts, state| wit::Decision {
+            verdicts: vec![raw("observe", &[]); verdicts],
+            state,
+        };
+        assert!(answer(decision(MAX_VERDICTS, "x".repeat(MAX_STATE))).is_ok());
+        assert!(answer(decision(MAX_VERDICTS + 1, String::new())).is_err());
+        assert!(answer(decision(0, "x".repeat(MAX_STATE + 1))).is_err());
+        let long = wit::Verdict {
+            reason: "x".repeat(MAX_TEXT + 1),
+            ..raw("observe", &[])
+        };
+        assert_eq!(verdict(long).expect("cut").reason.len(), MAX_TEXT);
+    }
+}

@@ -1,0 +1,141 @@
+//! The check of a plugin's settings before they are used.
+
+use serde_json::Value;
+
+use crate::Plugin;
+use crate::limits::MAX_SETTINGS;
+
+/// Settings were refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    #[error("settings of `{plugin}` have {len} bytes, the limit is {MAX_SETTINGS}")]
+    TooLarge { plugin: String, len: usize },
+    #[error("settings of `{plugin}` are not JSON: {problem}")]
+    NotJson { plugin: String, problem: String },
+    #[error("settings of `{plugin}` are not a JSON object")]
+    NotAnObject { plugin: String },
+    #[error("settings of `{plugin}`: there is no `{key}`; it knows {known}")]
+    UnknownKey { plugin: String, key: String, known: String },
+    #[error("settings of `{plugin}`: `{key}` is missing")]
+    MissingKey { plugin: String, key: String },
+    #[error("settings of `{plugin}`: `{key}` must be of type {expected}")]
+    WrongType {
+        plugin: String,
+        key: String,
+        expected: String,
+    },
+}
+
+/// Checks size and form, then the first level against the plugin's schema: `type` of `properties`, `required`, and
+/// unknown keys where `additionalProperties` is false. What lies deeper is the plugin's own to check.
+pub fn check_settings(plugin: &Plugin, settings: &str) -> Result<(), SettingsError> {
+    check(&plugin.name, &plugin.settings_schema, settings)
+}
+
+fn check(name: &str, schema: &str, settings: &str) -> Result<(), SettingsError> {
+    let plugin = || name.to_owned();
+    if settings.len() > MAX_SETTINGS {
+        return Err(SettingsError::TooLarge {
+            plugin: plugin(),
+            len: settings.len(),
+        });
+    }
+    let given: Value = serde_json::from_str(settings).map_err(|error| SettingsError::NotJson {
+        plugin: plugin(),
+        problem: error.to_string(),
+    })?;
+    let Value::Object(given) = given else {
+        return Err(SettingsError::NotAnObject { plugin: plugin() });
+    };
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+    let empty = serde_json::Map::new();
+    let properties = schema["properties"].as_object().unwrap_or(&empty);
+    for (key, value) in &given {
+        let Some(property) = properties.get(key) else {
+            if schema["additionalProperties"] == Value::Bool(false) {
+                let known: Vec<String> = properties.keys().map(|key| format!("`{key}`")).collect();
+                let known = if known.is_empty() {
+                    "none".into()
+                } else {
+                    known.join(", ")
+                };
+                return Err(SettingsError::UnknownKey {
+                    plugin: plugin(),
+                    key: format!("{key:.80}"),
+                    known,
+                });
+            }
+            continue;
+        };
+        if !fits(value, &property["type"]) {
+            let expected = property["type"].to_string().replace('"', "");
+            return Err(SettingsError::WrongType {
+                plugin: plugin(),
+                key: key.clone(),
+                expected,
+            });
+        }
+    }
+    let required = schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    match required.into_iter().find(|key| !given.contains_key(*key)) {
+        Some(key) => Err(SettingsError::MissingKey {
+            plugin: plugin(),
+            key: key.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn fits(value: &Value, types: &Value) -> bool {
+    match types {
+        Value::Array(types) => types.iter().any(|one| fits(value, one)),
+        Value::String(name) => match name.as_str() {
+            "string" => value.is_string(),
+            "integer" => value.is_i64() || value.is_u64(),
+            "number" => value.is_number(),
+            "boolean" => value.is_boolean(),
+            "array" => value.is_array(),
+            "object" => value.is_object(),
+            "null" => value.is_null(),
+            _ => true,
+        },
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = r#"{"type":"object","additionalProperties":false,"required":["a"],
+        "properties":{"a":{"type":"integer"},"b":{"type":["string","null"]}}}"#;
+
+    #[test]
+    fn settings_are_checked_against_the_first_level_of_the_schema() {
+        for good in [r#"{"a":1}"#, r#"{"a":1,"b":null}"#, r#"{"a":1,"b":"x"}"#] {
+            assert_eq!(check("p", SCHEMA, good), Ok(()), "{good}");
+        }
+        let large = format!(r#"{{"a":1}}{}"#, " ".repeat(MAX_SETTINGS));
+        for (bad, says) in [
+            ("", "not JSON"),
+            ("[]", "not a JSON object"),
+            ("{}", "`a` is missing"),
+            (r#"{"a":"1"}"#, "`a` must be of type integer"),
+            (r#"{"a":1,"b":2}"#, "`b` must be of type [string,null]"),
+            (r#"{"a":1,"c":2}"#, "there is no `c`; it knows `a`, `b`"),
+            (&large, "the limit is 65536"),
+        ] {
+            let error = check("p", SCHEMA, bad).expect_err(says).to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_schema_without_rules_takes_any_object() {
+        assert_eq!(check("p", "{}", r#"{"anything":1}"#), Ok(()));
+    }
+}
