@@ -1,1 +1,11 @@
+//! clawker-cp: the per-host control plane. Joins the adapters and decides with `engine`.
 
+pub mod admin;
+pub mod agent;
+pub mod config;
+pub mod containment;
+pub mod core;
+pub mod engine_watch;
+pub mod fault;
+pub mod plugins;
+pub mod run;

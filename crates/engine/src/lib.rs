@@ -1,1 +1,3 @@
+//! Pure decisions. Does no I/O, reads no clock, spawns nothing: time and outcomes come in as input.
 
+pub mod register;

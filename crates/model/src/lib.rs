@@ -11,7 +11,9 @@ pub mod id;
 pub mod name;
 pub mod plan;
 
-pub use agent::{AgentSpec, Egress, MainSpec, Mount, Network, Resources, SecretKind, SecretRef};
+pub use agent::{
+    AgentSpec, Egress, HealthSpec, Labels, MainSpec, Mount, Network, OnOrphan, Resources, SecretKind, SecretRef,
+};
 pub use containment::{Action, Axis, Containment, EgressRule, IdentityState, NetworkState, ProcessState, Verdict};
 pub use event::{Event, Row};
 pub use id::{ContainerId, ExecId, PluginDigest, RunId, Start, Thumbprint};

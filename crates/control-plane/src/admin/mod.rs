@@ -1,0 +1,35 @@
+//! The operator's surface: `AdminService` on a unix socket.
+//!
+//! Turns requests into calls of the other parts and their answers into messages; owns no state of agents.
+//! Every change is journaled as `OperatorCommand` before it is made, without any secret's content. Every error
+//! says what it is about, which exit code it is for the command line, and what to do next (`error`).
+//!
+//! ```text
+//! clawker ──unix socket──► socket (who is it?) ──► service ──┬─ create, lifecycle ──► docker, store, agents
+//!                                                            ├─ contain ──► containment
+//!                                                            ├─ exec, attach, logs ──► session, docker
+//!                                                            └─ events, status ◄── store, agents, board
+//! ```
+
+mod attach;
+mod contain;
+mod create;
+mod egress;
+mod error;
+mod events;
+mod exec;
+mod follow;
+mod lifecycle;
+mod limits;
+mod logs;
+mod merge;
+mod resolve;
+mod secrets;
+mod service;
+mod socket;
+mod status;
+mod tail;
+
+pub use error::Fault;
+pub use service::serve;
+pub use socket::{AdminListener, Peer, SocketError, bind};

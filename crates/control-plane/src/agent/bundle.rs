@@ -1,0 +1,146 @@
+//! The preamble of a session: which identity is in force, and the descriptors that PID 1 gets.
+//!
+//! ```text
+//! PID 1 {held generation, root ids} ─▶ keep? ─yes▶ {start, generation} + cgroup descriptors
+//!                                          └no─▶ issue: max(stored, held) + 1 ─▶ journal, synced ─▶ + sealed bundle
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use clawker_identity::leaf::Claims;
+use clawker_model::event::BundleIssued;
+use clawker_model::{ContainerId, FullName};
+use clawker_proc::cgroup::AgentCgroup;
+use clawker_store::AgentRecord;
+use clawker_wire::preamble::{self, Bundle, ClientPreamble, Descriptor, ServerPreamble};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::UnixStream;
+
+use super::AgentError;
+use crate::core::Core;
+use crate::fault::fault_point;
+
+/// How long PID 1 may take to say its part, which it sends with the connect.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Most bundles that one start gets for lack of a usable one.
+const MAX_PER_START: u32 = 5;
+
+/// The identity in force after the preamble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    pub generation: u64,
+    /// Hash of the key issued with it; `None` when nothing was ever issued.
+    pub key_hash: Option<String>,
+}
+
+/// Why a bundle is issued.
+#[derive(Debug, Clone, Copy)]
+pub struct Need {
+    /// Generation that PID 1 holds.
+    pub held: u64,
+    /// The leaf in force expired while its holder was out of reach. That doesn't count against the limit, because
+    /// it says nothing bad of the agent: the control plane was away for longer than a leaf lives.
+    pub expired: bool,
+}
+
+/// Reads PID 1's part.
+pub async fn read(stream: &mut UnixStream) -> Result<ClientPreamble, AgentError> {
+    let reading = async {
+        let mut prefix = [0; 4];
+        stream.read_exact(&mut prefix).await?;
+        let len = preamble::body_len("preamble", prefix).map_err(io::Error::other)?;
+        let mut body = vec![0; len];
+        stream.read_exact(&mut body).await?;
+        preamble::decode("preamble", &body).map_err(io::Error::other)
+    };
+    let fail = |source| AgentError::Preamble { source };
+    let read: ClientPreamble = tokio::time::timeout(DEADLINE, reading)
+        .await
+        .map_err(|_| fail(io::Error::new(io::ErrorKind::TimedOut, "PID 1 said nothing in 5 s")))?
+        .map_err(fail)?;
+    if read.wire != preamble::WIRE {
+        return Err(fail(io::Error::other(format!("PID 1 speaks wire {}, not {}", read.wire, preamble::WIRE))));
+    }
+    Ok(read)
+}
+
+/// Whether PID 1 can go on with what it holds.
+pub fn keeps(held: &ClientPreamble, record: &AgentRecord, start: u64, root_id: &str) -> bool {
+    let issued = record.issued.as_ref();
+    held.held_generation != 0
+        && held.root_ids.iter().any(|id| id == root_id)
+        && issued.is_some_and(|issued| issued.generation == held.held_generation && issued.start == start)
+}
+
+/// Issues a new identity and journals it as issued; returns its bundle, sealed.
+pub async fn issue(
+    core: &Core,
+    name: &FullName,
+    container: &ContainerId,
+    record: &AgentRecord,
+    start: u64,
+    need: Need,
+) -> Result<(InForce, OwnedFd), AgentError> {
+    let count = record.issued.as_ref().filter(|issued| issued.start == start).map_or(0, |issued| issued.count);
+    if count >= MAX_PER_START && !need.expired {
+        return Err(AgentError::TooManyBundles { start, max: MAX_PER_START });
+    }
+    let generation = record.generation.max(need.held) + 1;
+    let credentials = core.authority.agent_leaf(name, container)?;
+    let claims = Claims::read(&credentials.leaf).map_err(|error| AgentError::Bundle(error.to_string()))?;
+    let bundle = Bundle {
+        generation,
+        project: name.project().map(ToString::to_string).unwrap_or_default(),
+        agent: name.agent().to_string(),
+        leaf: credentials.leaf.clone(),
+        key: credentials.key.to_vec(),
+        roots: credentials.roots.clone(),
+    };
+    let bytes = zeroize::Zeroizing::new(bundle.encode().map_err(|error| AgentError::Bundle(error.to_string()))?);
+    let mut bundle = bundle;
+    zeroize::Zeroize::zeroize(&mut bundle.key);
+    let sealed = clawker_proc::memfd::sealed("clawker-bundle", &bytes)
+        .map_err(|error| AgentError::Bundle(format!("memfd: {error}")))?;
+
+    core.store
+        .append_synced(
+            Some(name),
+            BundleIssued {
+                container: container.clone(),
+                start,
+                generation,
+                thumbprint: claims.thumbprint,
+                key_hash: claims.key_hash.clone(),
+            },
+        )
+        .await?;
+    fault_point!("bundle-unwritten");
+    Ok((InForce { generation, key_hash: Some(claims.key_hash) }, sealed))
+}
+
+/// Sends the control plane's part: numbers in the message, descriptors with it.
+pub async fn send(
+    stream: &UnixStream,
+    start: u64,
+    generation: u64,
+    bundle: Option<OwnedFd>,
+    cgroup: &AgentCgroup,
+) -> Result<(), AgentError> {
+    let fail = |source| AgentError::Preamble { source };
+    let mut descriptors = vec![Descriptor::CgroupProcs, Descriptor::Freeze];
+    let mut fds = vec![cgroup.procs_fd().map_err(fail)?, cgroup.freeze_fd().map_err(fail)?];
+    if let Some(bundle) = bundle {
+        descriptors.push(Descriptor::Bundle);
+        fds.push(bundle);
+    }
+    let message = ServerPreamble { wire: preamble::WIRE, start, generation, descriptors };
+    let bytes = preamble::encode_framed("preamble", &message).map_err(|error| fail(io::Error::other(error)))?;
+    let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    stream
+        .async_io(Interest::WRITABLE, || clawker_proc::fdpass::send(stream.as_fd(), &bytes, &borrowed))
+        .await
+        .map_err(fail)
+}

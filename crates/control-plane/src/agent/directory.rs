@@ -1,0 +1,147 @@
+//! The directory: which agents there are, and how to reach their tasks.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use clawker_model::event::Cause;
+use clawker_model::{Action, AgentSpec, ContainerId, Egress, FullName, RunId};
+use tokio_util::sync::CancellationToken;
+
+use super::listen::{self, RunDir};
+use super::status::AgentHandle;
+use super::task::{self, Subject};
+use super::AgentError;
+use crate::core::{Core, now_ms};
+
+/// All agents of this host.
+pub struct Agents {
+    core: Weak<Core>,
+    entries: Mutex<BTreeMap<FullName, Entry>>,
+}
+
+struct Entry {
+    container: ContainerId,
+    run: RunId,
+    handle: AgentHandle,
+    stop: CancellationToken,
+}
+
+impl Agents {
+    pub fn new(core: Weak<Core>) -> Self {
+        Self { core, entries: Mutex::default() }
+    }
+
+    /// Makes the run folder of an agent that is about to be created.
+    pub async fn prepare_run(&self) -> Result<RunDir, AgentError> {
+        listen::make(&self.core()?.run_root())
+    }
+
+    /// Gives up a run folder whose container was not created.
+    pub async fn discard_run(&self, run: &RunId) {
+        if let Ok(core) = self.core()
+            && let Err(error) = listen::discard(&core.run_root(), run)
+        {
+            tracing::warn!(%run, %error, "removing a run folder");
+        }
+    }
+
+    /// Begins to look after an agent that is in the store with its container.
+    pub async fn created(&self, name: &FullName) -> Result<(), AgentError> {
+        let core = self.core()?;
+        let record = core.store.agent(name).await?;
+        let unknown = || AgentError::Unknown { name: name.to_string() };
+        let record = record.ok_or_else(unknown)?;
+        let container = record.container.clone().ok_or_else(unknown)?;
+        let mut causes = record.causes.clone();
+        causes.extend(own_rule(&record.spec));
+        core.containment.adopt(name, causes).await;
+        self.look_after(&core, Subject { name: name.clone(), container, run: record.run.clone(), known: true })
+    }
+
+    /// Listens to a container that bears our labels and mounts a run folder, and that the store doesn't know. It can
+    /// be contained, and gets nothing else.
+    pub async fn stranger(&self, name: &FullName, container: &ContainerId, run: &RunId) -> Result<(), AgentError> {
+        let core = self.core()?;
+        core.containment.adopt(name, Vec::new()).await;
+        self.look_after(
+            &core,
+            Subject { name: name.clone(), container: container.clone(), run: run.clone(), known: false },
+        )
+    }
+
+    fn look_after(&self, core: &Arc<Core>, subject: Subject) -> Result<(), AgentError> {
+        let path = core.run_root().join(subject.run.as_str());
+        listen::ensure(&path)?;
+        let listeners = listen::listen(&path)?;
+        let stop = core.shutdown.child_token();
+        let (name, container, run) = (subject.name.clone(), subject.container.clone(), subject.run.clone());
+        let handle = task::spawn(core.clone(), subject, listeners, stop.clone());
+        let entry = Entry { container, run, handle, stop };
+        if let Some(before) = self.lock().insert(name, entry) {
+            before.stop.cancel();
+        }
+        Ok(())
+    }
+
+    /// The container is gone: forgets the agent, with its run folder and its secrets.
+    pub async fn removed(&self, name: &FullName) {
+        let Some(entry) = self.lock().remove(name) else { return };
+        entry.stop.cancel();
+        let Ok(core) = self.core() else { return };
+        core.containment.forget(name).await;
+        self.discard_run(&entry.run).await;
+        let secrets = core.secrets_dir(&entry.container);
+        if let Err(error) = std::fs::remove_dir_all(&secrets)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %secrets.display(), %error, "removing secrets");
+        }
+    }
+
+    /// The agent's container may have changed: look.
+    pub fn hint(&self, name: &FullName) {
+        if let Some(handle) = self.get(name) {
+            handle.hint();
+        }
+    }
+
+    pub fn get(&self, name: &FullName) -> Option<AgentHandle> {
+        self.lock().get(name).map(|entry| entry.handle.clone())
+    }
+
+    pub fn by_container(&self, container: &ContainerId) -> Option<AgentHandle> {
+        self.lock().values().find(|entry| entry.container == *container).map(|entry| entry.handle.clone())
+    }
+
+    /// Whether another container than `container` mounts this run folder.
+    pub fn run_is_taken(&self, run: &RunId, container: &ContainerId) -> bool {
+        self.lock().values().any(|entry| entry.run == *run && entry.container != *container)
+    }
+
+    /// Every agent, sorted by project and name.
+    pub fn list(&self) -> Vec<AgentHandle> {
+        let mut handles: Vec<_> = self.lock().values().map(|entry| entry.handle.clone()).collect();
+        handles.sort_by(|a, b| (a.name.project(), a.name.agent()).cmp(&(b.name.project(), b.name.agent())));
+        handles
+    }
+
+    fn core(&self) -> Result<Arc<Core>, AgentError> {
+        self.core.upgrade().ok_or_else(|| AgentError::Preparing("the control plane is ending".into()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<FullName, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The agent's own egress rule is a cause of containment like any other, one that nothing releases.
+fn own_rule(spec: &AgentSpec) -> Option<Cause> {
+    let Egress::Only { allow } = &spec.egress else { return None };
+    Some(Cause {
+        by: "host".into(),
+        action: Action::RestrictEgress { allow: allow.clone() },
+        reason: "the agent was created with --egress".into(),
+        event: 0,
+        at_ms: now_ms(),
+    })
+}

@@ -1,0 +1,64 @@
+//! The agents of this host: one task each, found by name.
+//!
+//! [`Agents`] owns the directory and nothing of an agent's state: that is its task's alone ([`task`]), which
+//! publishes a snapshot. A connection of an agent is driven in [`drive`].
+
+mod attest;
+mod bundle;
+mod dial;
+mod directory;
+mod drive;
+mod effect;
+mod ended;
+mod identity;
+mod listen;
+mod plan;
+mod prepare;
+mod service;
+pub mod session;
+mod status;
+mod task;
+mod tls_conn;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use directory::Agents;
+pub use listen::{IN_CONTAINER, RunDir};
+pub use session::{ExecHandle, Session, SessionError};
+pub use status::{AgentHandle, AgentStatus, ContainerState, ExitStatus, Hold, SessionState, Trust};
+
+/// What went wrong around an agent. None of it ends the control plane.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("making the run folder {}: {source}", path.display())]
+    RunDir { path: PathBuf, source: io::Error },
+    #[error("listening in {}: {source}", path.display())]
+    Listen { path: PathBuf, source: io::Error },
+    #[error("`{name}` isn't in the store")]
+    Unknown { name: String },
+    #[error("preamble: {source}")]
+    Preamble { source: io::Error },
+    #[error("identity bundle: {0}")]
+    Bundle(String),
+    #[error("start {start} was given {max} bundles already; `clawker restart` begins a new start")]
+    TooManyBundles { start: u64, max: u32 },
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("randomness: {0}")]
+    Random(String),
+    #[error("reading secret `{name}`: {source}")]
+    Secret { name: String, source: io::Error },
+    #[error("preparing: {0}")]
+    Preparing(String),
+    #[error(transparent)]
+    Authority(#[from] clawker_identity::authority::AuthorityError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Store(#[from] clawker_store::Error),
+    #[error(transparent)]
+    Docker(#[from] clawker_docker::Error),
+    #[error(transparent)]
+    Contain(#[from] crate::containment::ContainError),
+}

@@ -1,0 +1,160 @@
+//! From trust to a running command: the plan, AgentInitialized, AgentReady.
+//!
+//! AgentReady is journaled as intended before it is sent and as sent after it was answered. clawkerd spawns at
+//! most once a start, so after a crash between those rows it is sent again and answered with what already runs.
+
+use std::io;
+
+use clawker_model::event::{
+    AgentReadyIntended, AgentReadySent, InitCompleted, InitFailed, InitFailure, InitStarted,
+};
+use clawker_model::{AgentSpec, ProcessState, SecretKind};
+use clawker_store::{AgentRecord, InitProgress};
+use clawker_wire::session::{
+    AgentInitialized, AgentReady, HealthCheck, HelloAck, Main, Secret, command, response,
+};
+use tokio::time::Instant;
+
+use super::drive::Context;
+use super::session::{Session, SessionError};
+use super::{AgentError, plan};
+use crate::fault::fault_point;
+
+/// Most bytes of one secret.
+const MAX_SECRET: u64 = 64 * 1024;
+
+/// Whether the command runs although no control plane let it in this start.
+pub fn bypassed(record: Option<&AgentRecord>, ack: &HelloAck, start: u64) -> bool {
+    ack.command_running && record.is_none_or(|record| record.ready_start != Some(start))
+}
+
+/// Prepares the agent and lets its command run, from wherever an earlier session left off.
+pub async fn prepare(ctx: Context, record: AgentRecord, ack: HelloAck, session: Session) -> Result<(), AgentError> {
+    let ready = record.ready_start == Some(ctx.start);
+    if ack.command_running {
+        if record.sent_start != Some(ctx.start) {
+            let pid = ack.execs.iter().find(|exec| exec.exec_id == super::session::MAIN).map_or(0, |exec| exec.pid);
+            ctx.append_sent(pid).await?;
+        }
+        ctx.show_running();
+        return Ok(());
+    }
+    if matches!(record.init, InitProgress::Failed { start, .. } if start == ctx.start) {
+        // Said already; only a new start tries again.
+        return Ok(());
+    }
+    ctx.runnable().await;
+    if !ready && !run_plan(&ctx, &record.spec, &session).await? {
+        return Ok(());
+    }
+    if !ready {
+        session.tell("AgentInitialized", command::Body::AgentInitialized(AgentInitialized {})).await?;
+        let intended = AgentReadyIntended { container: ctx.container.clone(), start: ctx.start };
+        ctx.core.store.append_synced(Some(&ctx.name), intended).await?;
+    }
+    ctx.runnable().await;
+    fault_point!("ready-journaled-unsent");
+    let message = agent_ready(&ctx, &record.spec).await?;
+    match session.call("AgentReady", command::Body::AgentReady(message)).await? {
+        response::Body::Started(started) => {
+            fault_point!("ready-sent-unjournaled");
+            ctx.append_sent(started.pid).await?;
+            ctx.show_running();
+            Ok(())
+        }
+        response::Body::ExecFailed(failed) => {
+            let detail = format!("{}: {}", failed.kind, failed.message);
+            ctx.fail("agent-ready", InitFailure::StartFailed, detail).await
+        }
+        _ => Err(SessionError::Confused { what: "AgentReady" }.into()),
+    }
+}
+
+/// Runs the plan; false if it failed and the command must not run.
+async fn run_plan(ctx: &Context, spec: &AgentSpec, session: &Session) -> Result<bool, AgentError> {
+    let begun = Instant::now();
+    let steps = spec.plan.steps.len().try_into().unwrap_or(u32::MAX);
+    let started = InitStarted { container: ctx.container.clone(), start: ctx.start, steps };
+    ctx.core.store.append(Some(&ctx.name), started).await?;
+    if let Err(failed) = plan::run(ctx, spec, session).await? {
+        ctx.fail(&failed.step, failed.reason, failed.detail).await?;
+        return Ok(false);
+    }
+    ctx.status.send_modify(|status| status.plan = "done".into());
+    let duration_ms = begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    let completed = InitCompleted { container: ctx.container.clone(), start: ctx.start, duration_ms };
+    ctx.core.store.append(Some(&ctx.name), completed).await?;
+    Ok(true)
+}
+
+impl Context {
+    /// Waits until nothing holds the agent's processes.
+    pub async fn runnable(&self) {
+        if let Some(mut view) = self.core.containment.watch(&self.name) {
+            // An error means that the agent is being forgotten: then nothing is held either.
+            let _ = view.wait_for(|view| view.asked.processes == ProcessState::Running).await;
+        }
+    }
+
+    async fn append_sent(&self, pid: u32) -> Result<(), AgentError> {
+        let sent = AgentReadySent { container: self.container.clone(), start: self.start, pid };
+        self.core.store.append_synced(Some(&self.name), sent).await?;
+        Ok(())
+    }
+
+    fn show_running(&self) {
+        self.status.send_modify(|status| {
+            status.command_running = true;
+            status.plan = "done".into();
+        });
+    }
+
+    async fn fail(&self, step: &str, reason: InitFailure, detail: String) -> Result<(), AgentError> {
+        self.status.send_modify(|status| status.plan = format!("failed: {step}"));
+        let failed = InitFailed {
+            container: self.container.clone(),
+            start: self.start,
+            step: step.to_owned(),
+            reason,
+            detail,
+        };
+        self.core.store.append_synced(Some(&self.name), failed).await?;
+        Ok(())
+    }
+}
+
+async fn agent_ready(ctx: &Context, spec: &AgentSpec) -> Result<AgentReady, AgentError> {
+    let main = &spec.main;
+    let mut secrets = Vec::with_capacity(spec.secrets.len());
+    for secret in &spec.secrets {
+        let path = ctx.core.secrets_dir(&ctx.container).join(&secret.name);
+        let read = async {
+            if tokio::fs::metadata(&path).await?.len() > MAX_SECRET {
+                return Err(io::Error::other("larger than 64 KiB"));
+            }
+            tokio::fs::read(&path).await
+        };
+        let content = read.await.map_err(|source| AgentError::Secret { name: secret.name.clone(), source })?;
+        secrets.push(Secret { name: secret.name.clone(), as_file: secret.kind == SecretKind::File, content: content.into() });
+    }
+    Ok(AgentReady {
+        main: Some(Main {
+            argv: main.argv.clone(),
+            user: main.user.clone(),
+            env: main.env.clone(),
+            cwd: main.cwd.clone(),
+            no_new_privs: main.no_new_privs,
+            tty: main.tty,
+            open_stdin: main.open_stdin,
+            stop_signal: main.stop_signal.clone().unwrap_or_default(),
+        }),
+        health: spec.health.as_ref().map(|health| HealthCheck {
+            argv: health.argv.clone(),
+            interval_ms: health.interval_ms,
+            timeout_ms: health.timeout_ms,
+            start_period_ms: health.start_period_ms,
+            retries: health.retries,
+        }),
+        secrets,
+    })
+}

@@ -1,0 +1,445 @@
+//! One agent's task: sole owner of what is known of its container, its current start and its connection.
+//!
+//! ```text
+//!            connection attested as a new init                 pidfd readable
+//!   idle ───────────────────────────────────────▶ start n ───────────────────────▶ ended: exit code journaled
+//!    ▲                                             │   ▲                              │        │ --rm: removed
+//!    └──────────────── next start ─────────────────┼───┼──────────────────────────────┘
+//!                                                  ▼   │ connection lost, successor within 2 s or SessionBroken
+//!                                        connection: connecting ▶ connected
+//! ```
+//! Attestation and connections run in tasks that this one owns; the newest attested connection is the session.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clawker_docker::Inspect;
+use clawker_model::event::{
+    AgentUntrusted, SessionBroken, SessionConnecting, SessionFailed, SessionFailure, StartBegan, UntrustedReason,
+};
+use clawker_model::{ContainerId, FullName, RunId, Start};
+use clawker_wire::session::Exited;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::attest::{Attested, Init, Unattested, attest};
+use super::drive::{Context, End, drive};
+use super::ended::Ended;
+use super::identity::PeerCell;
+use super::listen::Listeners;
+use super::session::Session;
+use super::status::{AgentHandle, AgentStatus, ContainerState, SessionState, Trust};
+use super::{AgentError, service};
+use crate::core::{Core, now_ms};
+
+/// Connections of one agent that are being attested at a time; more are closed at once.
+const MAX_ATTESTING: usize = 8;
+/// How long a lost session may go unmentioned if a successor comes.
+const SUCCESSOR: Duration = Duration::from_secs(2);
+/// After this long of a running container without a session, it is said, again and again.
+const CYCLE: Duration = Duration::from_secs(60);
+
+/// Whom a task looks after.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub name: FullName,
+    pub container: ContainerId,
+    pub run: RunId,
+    /// The store knows it. Otherwise it is a container that merely looks like one of ours.
+    pub known: bool,
+}
+
+/// Starts the task of an agent; it ends with `stop`.
+pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Listeners, stop: CancellationToken) -> AgentHandle {
+    let (status, status_seen) = watch::channel(AgentStatus::new(subject.container.clone()));
+    let (session, session_seen) = watch::channel(None);
+    let handle = AgentHandle {
+        name: subject.name.clone(),
+        status: status_seen,
+        session: session_seen,
+        hints: Arc::new(Notify::new()),
+        held: Arc::new(AtomicUsize::new(0)),
+    };
+    let (main_exited, main_exits) = mpsc::channel(4);
+    let task = AgentTask {
+        hints: handle.hints.clone(),
+        held: handle.held.clone(),
+        status: Arc::new(status),
+        session: Arc::new(session),
+        cell: Arc::default(),
+        life: None,
+        labels: None,
+        attesting: JoinSet::new(),
+        serving: JoinSet::new(),
+        driving: JoinSet::new(),
+        lost: None,
+        leaf_expired: false,
+        attempts: 0,
+        cycle: Instant::now() + CYCLE,
+        main_exited,
+        core: core.clone(),
+        subject,
+    };
+    let tracker = core.tasks.clone();
+    tracker.spawn(task.run(listeners, main_exits, stop));
+    handle
+}
+
+struct AgentTask {
+    core: Arc<Core>,
+    subject: Subject,
+    hints: Arc<Notify>,
+    held: Arc<AtomicUsize>,
+    status: Arc<watch::Sender<AgentStatus>>,
+    session: Arc<watch::Sender<Option<Session>>>,
+    cell: Arc<PeerCell>,
+    /// The init that runs now.
+    life: Option<Life>,
+    labels: Option<FullName>,
+    attesting: JoinSet<(UnixStream, Result<Attested, Unattested>)>,
+    serving: JoinSet<()>,
+    driving: JoinSet<Result<End, AgentError>>,
+    /// When an established session was lost, and why, until it is said or a successor came.
+    lost: Option<(Instant, String)>,
+    leaf_expired: bool,
+    attempts: u32,
+    cycle: Instant,
+    main_exited: mpsc::Sender<(u64, Exited)>,
+}
+
+struct Life {
+    init: Arc<Init>,
+    start: u64,
+    died: AsyncFd<std::os::fd::OwnedFd>,
+    main: Option<Exited>,
+}
+
+impl AgentTask {
+    async fn run(mut self, listeners: Listeners, mut main_exits: mpsc::Receiver<(u64, Exited)>, stop: CancellationToken) {
+        self.look().await;
+        loop {
+            let broken_at = self.lost.as_ref().map(|(since, _)| *since + SUCCESSOR);
+            let failed_at = self.waiting().then_some(self.cycle);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listeners.session.accept() => match accepted {
+                    Ok((stream, _)) => self.accepted(stream).await,
+                    Err(error) => self.accept_failed(error).await,
+                },
+                accepted = listeners.agent.accept() => match accepted {
+                    Ok((stream, _)) => self.serve(stream),
+                    Err(error) => self.accept_failed(error).await,
+                },
+                Some(attested) = self.attesting.join_next() => if let Ok((stream, attested)) = attested {
+                    self.attested(stream, attested).await;
+                },
+                Some(_) = self.serving.join_next() => {}
+                Some(ended) = self.driving.join_next() => self.drive_ended(ended).await,
+                () = died(self.life.as_ref()) => self.died().await,
+                Some((start, exited)) = main_exits.recv() => if let Some(life) = &mut self.life && life.start == start {
+                    life.main = Some(exited);
+                },
+                () = self.hints.notified() => self.look().await,
+                () = at(broken_at) => self.say_broken().await,
+                () = at(failed_at) => self.say_failed().await,
+            }
+        }
+    }
+
+    fn name(&self) -> &FullName {
+        &self.subject.name
+    }
+
+    fn address(&self) -> String {
+        format!("unix:{}", self.subject.run)
+    }
+
+    async fn append(&self, event: impl Into<clawker_model::Event>) {
+        if let Err(error) = self.core.store.append(Some(self.name()), event.into()).await {
+            self.core.board.degraded("journal", error.to_string()).await;
+        }
+    }
+
+    async fn accept_failed(&self, error: std::io::Error) {
+        // Out of descriptors, most likely: said, and tried again, not in a tight loop.
+        self.core.board.degraded("sessions", format!("{}: accept: {error}", self.name())).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    async fn accepted(&mut self, stream: UnixStream) {
+        if self.attesting.len() >= MAX_ATTESTING {
+            return;
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        if self.status.borrow().session == SessionState::None {
+            self.status.send_modify(|status| status.session = SessionState::Connecting);
+            self.append(SessionConnecting { address: self.address() }).await;
+        }
+        let known = self.life.as_ref().map(|life| life.init.clone());
+        let (core, container) = (self.core.clone(), self.subject.container.clone());
+        self.attesting.spawn(async move {
+            let cgroup = core.cgroup_path(&container);
+            let attested = attest(&core.docker, &container, &cgroup, &stream, known).await;
+            (stream, attested)
+        });
+    }
+
+    /// The agent socket: attested the same way, then served until it closes.
+    fn serve(&mut self, stream: UnixStream) {
+        if self.serving.len() >= MAX_ATTESTING {
+            return;
+        }
+        let known = self.life.as_ref().map(|life| life.init.clone());
+        let (core, subject, cell) = (self.core.clone(), self.subject.clone(), self.cell.clone());
+        self.serving.spawn(async move {
+            let cgroup = core.cgroup_path(&subject.container);
+            let served = match attest(&core.docker, &subject.container, &cgroup, &stream, known).await {
+                Ok(_) => service::serve(core, subject.name.clone(), subject.container, cell, stream).await,
+                Err(why) => Err(AgentError::Preparing(why.to_string())),
+            };
+            if let Err(error) = served {
+                tracing::debug!(agent = %subject.name, %error, "agent socket");
+            }
+        });
+    }
+
+    async fn attested(&mut self, stream: UnixStream, attested: Result<Attested, Unattested>) {
+        let attested = match attested {
+            Ok(attested) => attested,
+            Err(Unattested::NotYet(why)) => {
+                tracing::debug!(agent = %self.name(), why, "not yet");
+                return;
+            }
+            Err(Unattested::Mismatch(detail)) => {
+                self.append(AgentUntrusted { reason: UntrustedReason::PeerMismatch, detail }).await;
+                return;
+            }
+        };
+        if let Some(inspect) = &attested.inspect {
+            self.labels = self.core.labels().name_in(&inspect.labels);
+        }
+        let Some(start) = self.begin(&attested.init).await else { return };
+        // The newest attested connection is the session; the one before it ends here.
+        self.driving.shutdown().await;
+        let ctx = Context {
+            core: self.core.clone(),
+            name: self.name().clone(),
+            container: self.subject.container.clone(),
+            address: self.address(),
+            init: attested.init,
+            start,
+            attempts: std::mem::take(&mut self.attempts),
+            labels: self.labels.clone(),
+            cell: self.cell.clone(),
+            status: self.status.clone(),
+            session: self.session.clone(),
+            expired: std::mem::take(&mut self.leaf_expired),
+        };
+        self.driving.spawn(drive(ctx, stream, self.main_exited.clone()));
+    }
+
+    /// The number of the start that `init` is; a new one is journaled. `None` if the journal can't be written.
+    async fn begin(&mut self, init: &Arc<Init>) -> Option<u64> {
+        if let Some(life) = &self.life
+            && life.init.pid == init.pid
+            && life.init.start_time == init.start_time
+        {
+            return Some(life.start);
+        }
+        self.end_life().await;
+        let number = match self.number(init).await {
+            Ok(number) => number,
+            Err(error) => {
+                self.core.board.degraded("journal", error.to_string()).await;
+                return None;
+            }
+        };
+        let died = init.pidfd.as_fd().try_clone_to_owned().and_then(AsyncFd::new);
+        let died = match died {
+            Ok(died) => died,
+            Err(error) => {
+                self.core.board.degraded("sessions", format!("{}: pidfd: {error}", self.name())).await;
+                return None;
+            }
+        };
+        self.life = Some(Life { init: init.clone(), start: number, died, main: None });
+        self.cycle = Instant::now() + CYCLE;
+        self.status.send_modify(|status| {
+            *status = AgentStatus {
+                state: ContainerState::Running,
+                init_pid: init.pid,
+                start: number,
+                session: SessionState::Connecting,
+                last_seen_ms: now_ms(),
+                ..AgentStatus::new(status.container.clone())
+            };
+        });
+        Some(number)
+    }
+
+    async fn number(&self, init: &Init) -> Result<u64, AgentError> {
+        let record = self.core.store.agent_by_container(&self.subject.container).await?;
+        let last = record.and_then(|record| record.start);
+        if let Some(last) = &last
+            && last.boot_id == init.boot_id
+            && last.init_start_time == init.start_time
+        {
+            return Ok(last.number);
+        }
+        let number = last.map_or(1, |last| last.number + 1);
+        let start = Start { number, boot_id: init.boot_id.clone(), init_start_time: init.start_time };
+        let pid = init.pid.unsigned_abs();
+        let began = StartBegan { container: self.subject.container.clone(), start, pid };
+        self.core.store.append_synced(Some(self.name()), began).await?;
+        Ok(number)
+    }
+
+    async fn drive_ended(&mut self, ended: Result<Result<End, AgentError>, tokio::task::JoinError>) {
+        self.session.send_replace(None);
+        self.status.send_modify(|status| status.session = SessionState::None);
+        let (established, why) = match ended {
+            Ok(Ok(End::Lost { established, why })) => (established, why),
+            Ok(Ok(End::LeafExpired)) => {
+                self.leaf_expired = true;
+                return;
+            }
+            Ok(Ok(End::Revoked)) => {
+                self.status.send_modify(|status| status.trust = Trust::Unknown);
+                return;
+            }
+            Ok(Err(error)) => (false, error.to_string()),
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => {
+                self.core.board.degraded("sessions", format!("{}: {error}", self.name())).await;
+                (false, error.to_string())
+            }
+        };
+        tracing::info!(agent = %self.name(), why, "session ended");
+        if established && self.life.is_some() {
+            self.lost = Some((Instant::now(), why));
+        }
+    }
+
+    /// The init's pidfd became readable.
+    async fn died(&mut self) {
+        self.end_life().await;
+    }
+
+    async fn end_life(&mut self) {
+        let Some(life) = self.life.take() else { return };
+        self.driving.shutdown().await;
+        self.session.send_replace(None);
+        self.lost = None;
+        self.core.containment.detach(self.name(), life.start).await;
+        self.ended(life.start, life.main).await;
+    }
+
+    async fn ended(&self, start: u64, main: Option<Exited>) {
+        let removal_held = self.held.load(Ordering::Acquire) > 0;
+        let ended = Ended { core: &self.core, name: self.name(), container: &self.subject.container };
+        match ended.journal(start, main).await {
+            Ok(exit) => {
+                self.status.send_modify(|status| {
+                    status.state = ContainerState::Exited;
+                    status.init_pid = 0;
+                    status.session = SessionState::None;
+                    status.command_running = false;
+                    status.exit = exit.or(status.exit);
+                });
+                if !removal_held {
+                    ended.remove_if_asked().await;
+                }
+            }
+            Err(error) => self.core.board.degraded("engine", format!("{}: {error}", self.name())).await,
+        }
+    }
+
+    /// Asks Docker how the container is: at the beginning, and when something hinted at a change.
+    async fn look(&mut self) {
+        let inspect = match self.core.docker.inspect(&self.subject.container).await {
+            Ok(Some(inspect)) => inspect,
+            // Whether it is gone for good is for the relist to say.
+            Ok(None) => return,
+            Err(error) => {
+                self.core.board.degraded("engine", error.to_string()).await;
+                return;
+            }
+        };
+        self.labels = self.core.labels().name_in(&inspect.labels);
+        if inspect.running {
+            self.status.send_modify(|status| {
+                if status.state != ContainerState::Running {
+                    status.state = ContainerState::Running;
+                    status.init_pid = inspect.pid;
+                }
+            });
+        } else if self.life.is_none() {
+            self.seen_stopped(&inspect).await;
+        }
+    }
+
+    /// It doesn't run, and its end wasn't seen by this task: perhaps no control plane saw it.
+    async fn seen_stopped(&self, inspect: &Inspect) {
+        let record = match self.core.store.agent_by_container(&self.subject.container).await {
+            Ok(record) => record,
+            Err(error) => return self.core.board.degraded("journal", error.to_string()).await,
+        };
+        let Some(record) = record else { return };
+        let last = record.start.as_ref().map_or(0, |start| start.number);
+        let state = if inspect.status == "created" { ContainerState::Created } else { ContainerState::Exited };
+        let exit = record.exit.as_ref().filter(|exit| exit.start == last);
+        self.status.send_modify(|status| {
+            status.state = state;
+            status.start = last;
+            status.init_pid = 0;
+        });
+        if state == ContainerState::Exited && last > 0 && exit.is_none() {
+            self.ended(last, None).await;
+        } else if let Some(exit) = exit {
+            let exit = super::ExitStatus { code: exit.code, signal: exit.signal, oom: exit.oom };
+            self.status.send_modify(|status| status.exit = Some(exit));
+        }
+    }
+
+    fn waiting(&self) -> bool {
+        let status = self.status.borrow();
+        status.state == ContainerState::Running && status.session != SessionState::Connected
+    }
+
+    async fn say_broken(&mut self) {
+        if let Some((_, reason)) = self.lost.take()
+            && self.status.borrow().session != SessionState::Connected
+        {
+            self.append(SessionBroken { address: self.address(), reason }).await;
+        }
+    }
+
+    async fn say_failed(&mut self) {
+        self.cycle = Instant::now() + CYCLE;
+        let reason = SessionFailure::ConnectTotalTimeout;
+        self.append(SessionFailed { address: self.address(), reason, attempts: self.attempts }).await;
+        self.look().await;
+    }
+}
+
+/// Resolves when the init is dead; never without one.
+async fn died(life: Option<&Life>) {
+    match life {
+        // An error means that the descriptor can't be watched, which for a pidfd means that it is over too.
+        Some(life) => drop(life.died.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves at `when`; never without one.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}

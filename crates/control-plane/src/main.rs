@@ -1,0 +1,80 @@
+//! `clawker-cp`, the control plane of one host.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clawker_control_plane::config::Config;
+use clawker_control_plane::run;
+use tracing_subscriber::EnvFilter;
+
+/// The control plane of one host: supervises AI agents in containers.
+#[derive(Debug, Parser)]
+#[command(name = "clawker-cp", version)]
+struct Args {
+    /// Configuration, TOML; /etc/clawker/control-plane.toml if it exists.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and end.
+    #[arg(long)]
+    check_config: bool,
+    /// Overrides `state_dir`.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Overrides `admin_socket`.
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<PathBuf>,
+    /// Overrides `label_prefix`.
+    #[arg(long, value_name = "PREFIX")]
+    label_prefix: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_env("CLAWKER_LOG").unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .init();
+    let config = match configure(&args) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("clawker-cp: {error}");
+            return ExitCode::from(clawker_model::exit::MISCONFIGURED);
+        }
+    };
+    if args.check_config {
+        println!("configuration is good");
+        return ExitCode::SUCCESS;
+    }
+    #[cfg(feature = "faults")]
+    let _faults = fail::FailScenario::setup();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("clawker-cp: starting its runtime: {error}");
+            return ExitCode::from(clawker_model::exit::FAILED);
+        }
+    };
+    match runtime.block_on(run::run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("clawker-cp: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn configure(args: &Args) -> Result<Config, clawker_control_plane::config::ConfigError> {
+    let mut config = Config::load(args.config.as_deref())?;
+    if let Some(state_dir) = &args.state_dir {
+        config.state_dir.clone_from(state_dir);
+    }
+    if let Some(admin_socket) = &args.admin_socket {
+        config.admin_socket.clone_from(admin_socket);
+    }
+    if let Some(label_prefix) = &args.label_prefix {
+        config.label_prefix.clone_from(label_prefix);
+    }
+    config.check()?;
+    Ok(config)
+}

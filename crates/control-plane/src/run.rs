@@ -1,0 +1,187 @@
+//! From a checked configuration to a control plane that serves, and back.
+//!
+//! ```text
+//! lock, store ─▶ engine ─▶ plugins, netfilter ─▶ containment ─▶ agents of the store ─▶ admin socket ─▶ ready
+//!                                        SIGTERM, SIGINT, Shutdown ─▶ leases of 600 s ─▶ tasks end ─▶ store closed
+//! ```
+//! Containment stays in force: it is the kernel's, and nothing here undoes it.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clawker_docker::Docker;
+use clawker_identity::authority::Authority;
+use clawker_model::event::{ControlPlaneStarted, ControlPlaneStopping};
+use clawker_model::exit;
+use clawker_netfilter::Netfilter;
+use clawker_store::Store;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agent::Agents;
+use crate::config::{Config, ConfigError};
+use crate::containment::{self, Deps};
+use crate::core::{Board, Core, now_ms, random_word};
+use crate::plugins::{self, Plugins, PluginsError};
+use crate::{admin, engine_watch};
+
+/// How long agents may go on alone over a planned restart.
+const PLANNED_LEASE_SECONDS: u32 = 600;
+/// How long tasks may take to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why the control plane can't run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("making {}: {source}", path.display())]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Store(#[from] clawker_store::Error),
+    #[error("{0}")]
+    Docker(#[from] clawker_docker::Error),
+    #[error("{0}")]
+    Plugins(#[from] PluginsError),
+    #[error("{0}")]
+    Netfilter(#[from] clawker_netfilter::Error),
+    #[error("{0}")]
+    Authority(#[from] clawker_identity::authority::AuthorityError),
+    #[error("{0}")]
+    Admin(#[from] admin::AdminError),
+    #[error("randomness: {0}")]
+    Random(getrandom::Error),
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+}
+
+impl StartError {
+    /// The program's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Config(_) => exit::MISCONFIGURED,
+            StartError::Folder { .. } => exit::CANT_CREATE,
+            StartError::Docker(_) | StartError::Netfilter(_) | StartError::Plugins(_) => exit::UNAVAILABLE,
+            StartError::Store(clawker_store::Error::Locked { .. }) => exit::CANT_CREATE,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// Runs until it is told to end.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let core = start(config).await?;
+    core.tasks.spawn(engine_watch::run(core.clone()));
+    if let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) {
+        tracing::debug!(?socket, "telling the service manager");
+        if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
+            tracing::warn!(%error, "sd_notify");
+        }
+    }
+    tracing::info!(socket = %core.config.admin_socket.display(), "ready");
+
+    let mut term = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(StartError::Signals)?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        () = core.shutdown.cancelled() => {}
+    }
+    drain(&core).await;
+    Ok(())
+}
+
+async fn start(config: Config) -> Result<Arc<Core>, StartError> {
+    config.check()?;
+    folder(&config.state_dir, 0o711)?;
+    folder(&config.state_dir.join("run"), 0o711)?;
+    folder(&config.state_dir.join("secrets"), 0o700)?;
+    let life = random_word(22).map_err(StartError::Random)?;
+    // First of all, because it also says that no other control plane has this state.
+    let store = Store::open(&config.state_dir, &life)?;
+    let libexec = plugins::libexec(&config)?;
+
+    let docker = Docker::connect(&config.docker_socket)?;
+    let engine = docker.engine().await?;
+    Docker::refuse_unsupported(&engine)?;
+    docker.ensure_network(&config.network, &format!("{}.managed", config.label_prefix)).await?;
+
+    let authority = Authority::open(&config.state_dir.join("ca"))?;
+    let netfilter = Netfilter::start()?;
+    let plugins = Arc::new(Plugins::load(&config, &libexec)?);
+    let boot_id = clawker_proc::procfs::boot_id().unwrap_or_default();
+    store.append(None, ControlPlaneStarted { version: env!("CARGO_PKG_VERSION").into(), boot_id }).await?;
+
+    let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let board = Arc::new(Board::new(store.clone()));
+    let containment = containment::spawn(Deps {
+        store: store.clone(),
+        netfilter: netfilter.clone(),
+        host: plugins.host.clone(),
+        policies: plugins.policies.clone(),
+        board: board.clone(),
+        tasks: tasks.clone(),
+        shutdown: shutdown.clone(),
+    });
+    let core = Arc::new_cyclic(|weak| Core {
+        life,
+        started_ms: now_ms(),
+        agent_dir: libexec.join("agent"),
+        store,
+        docker,
+        engine,
+        authority,
+        netfilter,
+        plugins,
+        containment,
+        agents: Agents::new(weak.clone()),
+        board,
+        shutdown,
+        tasks,
+        config,
+    });
+    for record in core.store.agents().await? {
+        if record.container.is_none() {
+            continue;
+        }
+        if let Err(error) = core.agents.created(&record.spec.name).await {
+            core.board.degraded("agents", format!("{}: {error}", record.spec.name)).await;
+        }
+    }
+    admin::serve(core.clone())?;
+    Ok(core)
+}
+
+fn folder(path: &Path, mode: u32) -> Result<(), StartError> {
+    let fail = |source| StartError::Folder { path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(fail)
+}
+
+/// Ends everything but what contains the agents.
+async fn drain(core: &Arc<Core>) {
+    if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
+        tracing::debug!(%error, "sd_notify");
+    }
+    if !core.shutdown.is_cancelled() {
+        for agent in core.agents.list() {
+            if let Some(session) = agent.session()
+                && let Err(error) = session.lease(PLANNED_LEASE_SECONDS).await
+            {
+                tracing::debug!(agent = %agent.name, %error, "lease");
+            }
+        }
+        let stopping = ControlPlaneStopping { agents: "leased".into() };
+        if let Err(error) = core.store.append_synced(None, stopping).await {
+            tracing::warn!(%error, "journal");
+        }
+    }
+    core.shutdown.cancel();
+    core.tasks.close();
+    if tokio::time::timeout(GRACE, core.tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in 10 s");
+    }
+    core.store.clone().close().await;
+}
