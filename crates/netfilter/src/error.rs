@@ -13,7 +13,11 @@ pub enum Error {
     Gone,
     /// The kernel, or our permission, can't do what containment needs.
     #[error("this kernel lacks {feature}: {source}; {hint}")]
-    Lacking { feature: &'static str, hint: &'static str, source: Box<Error> },
+    Lacking {
+        feature: &'static str,
+        hint: &'static str,
+        source: Box<Error>,
+    },
     #[error("namespace {} of start {} isn't attached", .0.inode, .0.start)]
     NotAttached(NetnsKey),
     #[error("{what} network namespace: {source}")]

@@ -13,7 +13,13 @@
 //! inode and the container's start, because a restarted container has a new namespace and an old socket would lock
 //! a ghost. Nothing here decides what an agent deserves, and nothing is reported in force that wasn't read back.
 
+mod dump;
 mod error;
+mod expr;
+mod netlink;
+mod policy;
+mod probe;
+mod ruleset;
 mod worker;
 
 use std::os::fd::OwnedFd;
