@@ -202,6 +202,26 @@ async fn closing_keeps_what_was_queued_and_refuses_the_rest() {
 }
 
 #[tokio::test]
+async fn the_wal_stays_small_under_load_and_reads() {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = open(dir.path());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for _ in 0..200 {
+                let row = store.append(None, sized(8 << 10)).await.expect("append");
+                store.rows(row.seq - 1, 5, None, None).await.expect("rows");
+            }
+        });
+    }
+    tasks.join_all().await;
+    let wal = std::fs::metadata(dir.path().join("journal.db-wal")).expect("wal").len();
+    assert!(wal <= 16 << 20, "25 MiB of rows left a WAL of {wal} bytes");
+    store.close().await;
+}
+
+#[tokio::test]
 async fn times_never_fall() {
     let dir = tempfile::tempdir().expect("dir");
     let store = open(dir.path());
