@@ -1,0 +1,30 @@
+//! The reference of the command line as Markdown, from the same tree that parses it.
+
+use clap::CommandFactory;
+
+/// `docs/cli.md`, whole.
+pub fn markdown() -> String {
+    let mut root = crate::Cli::command();
+    root.build();
+    let mut page = String::from(
+        "# clawker on the command line\n\n\
+         Made from the program's own help and compared with it in a test: `CLAWKER_BLESS=1 cargo test -p clawker-cli`\n\
+         writes it anew.\n\n## clawker\n\n",
+    );
+    push(&mut page, &mut root);
+    for verb in root.get_subcommands_mut() {
+        page.push_str(&format!("\n## clawker {}\n\n", verb.get_name()));
+        push(&mut page, verb);
+    }
+    page
+}
+
+fn push(page: &mut String, command: &mut clap::Command) {
+    let help = command.render_long_help().to_string();
+    page.push_str("```text\n");
+    for line in help.trim_end().lines() {
+        page.push_str(line.trim_end());
+        page.push('\n');
+    }
+    page.push_str("```\n");
+}

@@ -1,0 +1,138 @@
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clawker_wire::admin::{ListAgentsRequest, ShutdownRequest};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::Instant;
+
+use crate::client::{Client, answer, nobody, refused};
+use crate::error::{CommandError, Kind};
+use crate::progress::Progress;
+use crate::term::Term;
+use crate::text::count;
+
+/// How long the control plane may take to do to the agents what was asked, and end.
+const DOWN_WITHIN: Duration = Duration::from_secs(120);
+
+/// End the control plane
+///
+/// What happens to agents that run has to be said: with `--agents`, or on a terminal when asked. Containment stays
+/// in force in any case.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  clawker down --agents stop
+  clawker down --agents leave      (before the control plane is replaced)")]
+pub struct Args {
+    /// What to do with agents that run
+    #[arg(long, value_enum, value_name = "WHAT")]
+    agents: Option<Agents>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Agents {
+    /// End them
+    Stop,
+    /// Let them go on, unsupervised
+    Leave,
+    /// Hold them where they are until a control plane is back
+    Freeze,
+}
+
+impl Agents {
+    fn word(self) -> &'static str {
+        match self {
+            Agents::Stop => "stop",
+            Agents::Leave => "leave",
+            Agents::Freeze => "freeze",
+        }
+    }
+}
+
+pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, CommandError> {
+    if args.agents.is_none() && !(term.tty.stdin && term.tty.stderr) {
+        return Err(CommandError::usage("what shall become of the agents?")
+            .hint("clawker down --agents stop, --agents leave or --agents freeze"));
+    }
+    let mut client = match Client::open(socket).await {
+        Ok(client) => client,
+        Err(error) if nobody(&error) => return done(term, socket, "already down").await,
+        Err(error) => return Err(refused(socket, &error)),
+    };
+    let agents = match args.agents {
+        Some(agents) => agents,
+        None => ask(&mut client, term).await?,
+    };
+    let mut progress = Progress::new(term);
+    progress.doing(term, "ending the control plane").await?;
+    let request = ShutdownRequest {
+        agents: agents.word().to_owned(),
+    };
+    client.rpc.shutdown(request).await?;
+    drop(client);
+    let deadline = Instant::now() + DOWN_WITHIN;
+    loop {
+        match Client::open(socket).await {
+            Err(error) if nobody(&error) => break,
+            _ if Instant::now() >= deadline => {
+                return Err(CommandError::new(
+                    Kind::Failed,
+                    format!("the control plane has not ended in {} s", DOWN_WITHIN.as_secs()),
+                )
+                .hint("its log says what it waits for: control-plane.log in the state directory"));
+            }
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    progress.make_way();
+    done(term, socket, "down").await
+}
+
+async fn ask(client: &mut Client, term: &mut Term) -> Result<Agents, CommandError> {
+    let running = answer(client.rpc.list_agents(ListAgentsRequest { all: false }))
+        .await?
+        .agents
+        .len();
+    if running == 0 {
+        return Ok(Agents::Leave);
+    }
+    let question = format!(
+        "{} running. [s]top, [l]eave running without supervision, or [f]reeze? ",
+        count(running as u64, "agent")
+    );
+    let mut stdin = BufReader::new(&mut term.stdin);
+    loop {
+        use tokio::io::AsyncWriteExt;
+        let asked = async {
+            term.stderr.write_all(question.as_bytes()).await?;
+            term.stderr.flush().await
+        };
+        asked
+            .await
+            .map_err(|error| CommandError::io("asking on the terminal", &error))?;
+        let mut line = String::new();
+        let read = stdin
+            .read_line(&mut line)
+            .await
+            .map_err(|error| CommandError::io("reading the answer", &error))?;
+        match line.trim() {
+            "s" | "stop" => return Ok(Agents::Stop),
+            "l" | "leave" => return Ok(Agents::Leave),
+            "f" | "freeze" => return Ok(Agents::Freeze),
+            _ if read == 0 => return Err(CommandError::usage("no answer: nothing was done")),
+            _ => {}
+        }
+    }
+}
+
+async fn done(term: &mut Term, socket: &Path, state: &str) -> Result<u8, CommandError> {
+    if term.settings.json {
+        term.object(&serde_json::json!({"state": state.replace(' ', "-"), "socket": socket}))
+            .await?;
+    } else {
+        term.remark(&format!("The control plane on {} is {state}.", socket.display()))
+            .await?;
+    }
+    Ok(0)
+}

@@ -1,0 +1,9 @@
+//! The commands, whole, against a fake control plane in this process.
+
+mod agents;
+mod docs;
+mod fake;
+mod lifecycle;
+mod listings;
+mod parsing;
+mod running;
