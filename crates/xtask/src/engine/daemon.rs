@@ -167,8 +167,16 @@ pub struct Bridge {
 }
 
 pub fn missing_bridge(api: &Api) -> Option<Bridge> {
-    bridge_of(&api.get("/networks/bridge").ok()?)
-        .filter(|bridge| !Path::new("/sys/class/net").join(&bridge.name).exists())
+    let interfaces = fs::read_to_string("/proc/net/dev").ok()?;
+    bridge_of(&api.get("/networks/bridge").ok()?).filter(|bridge| !has_interface(&interfaces, &bridge.name))
+}
+
+/// `  eth0:  12345 …`, one a line, of this network namespace (sysfs may show another's).
+fn has_interface(interfaces: &str, name: &str) -> bool {
+    interfaces.lines().any(|line| {
+        line.split_once(':')
+            .is_some_and(|(interface, _)| interface.trim() == name)
+    })
 }
 
 fn bridge_of(network: &Value) -> Option<Bridge> {
@@ -222,6 +230,13 @@ mod tests {
         let without = json!({"Options": {"com.docker.network.bridge.name": "b"}, "IPAM": {"Config": [{"Subnet": "10.1.0.0/24"}]}});
         assert_eq!(bridge_of(&without).unwrap().address.as_deref(), Some("10.1.0.1/24"));
         assert!(bridge_of(&json!({"Options": {}})).is_none());
+    }
+
+    #[test]
+    fn interfaces_are_read_by_their_whole_name() {
+        let dev = "Inter-|   Receive\n face |bytes\n    lo: 1 2\ndocker01: 3 4\n";
+        assert!(has_interface(dev, "lo") && has_interface(dev, "docker01"));
+        assert!(!has_interface(dev, "docker0"));
     }
 
     #[test]
