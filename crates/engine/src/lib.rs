@@ -1,3 +1,4 @@
 //! Pure decisions. Does no I/O, reads no clock, spawns nothing: time and outcomes come in as input.
 
+pub mod containment;
 pub mod register;

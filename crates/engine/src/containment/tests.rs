@@ -1,0 +1,454 @@
+use super::*;
+use clawker_model::EgressRule;
+use proptest::prelude::*;
+
+fn cause(by: &str, action: Action) -> Cause {
+    Cause {
+        by: by.into(),
+        action,
+        reason: "because".into(),
+        event: 7,
+        at_ms: 1,
+    }
+}
+
+fn only(ports: &[u16]) -> Action {
+    let allow = ports
+        .iter()
+        .map(|port| EgressRule {
+            addr: [192, 0, 2, 1].into(),
+            port: *port,
+        })
+        .collect();
+    Action::RestrictEgress { allow }
+}
+
+fn ask(by: &str, action: Action) -> Input {
+    Input::Asked {
+        cause: cause(by, action),
+    }
+}
+
+fn applies(out: &[Output]) -> Vec<Force> {
+    let force = |output: &Output| match output {
+        Output::Apply { force, .. } => Some(force.clone()),
+        _ => None,
+    };
+    out.iter().filter_map(force).collect()
+}
+
+/// Confirms everything that is to be applied until nothing is.
+fn settle(state: &mut State, mut out: Vec<Output>) {
+    for _ in 0..100 {
+        let due = applies(&out);
+        if due.is_empty() {
+            return;
+        }
+        out = due
+            .into_iter()
+            .flat_map(|force| step(state, Input::Applied { force }, 0))
+            .collect();
+    }
+    panic!("it never comes to rest");
+}
+
+fn attached() -> State {
+    let mut state = State::default();
+    let out = step(&mut state, Input::Attached, 0);
+    settle(&mut state, out);
+    state
+}
+
+#[test]
+fn the_strongest_wins_on_each_axis() {
+    use Action::*;
+    let table: &[(&[Action], &str)] = &[
+        (&[], "open"),
+        (&[Observe, Alert], "open"),
+        (&[only(&[1])], "restricted"),
+        (&[only(&[1]), LockNetwork, only(&[2])], "locked"),
+        (&[Freeze, Kill, Stop], "open, killed"),
+        (&[Stop, Freeze], "open, stopped"),
+        (&[LockNetwork, Freeze, Revoke], "locked, frozen, revoked"),
+    ];
+    for (actions, expected) in table {
+        let causes: Vec<Cause> = actions.iter().map(|action| cause("x", action.clone())).collect();
+        assert_eq!(asked(&causes).to_string(), *expected, "{actions:?}");
+    }
+}
+
+#[test]
+fn two_restrictions_allow_what_both_allow() {
+    let of = |lists: &[&[u16]]| asked(&lists.iter().map(|ports| cause("x", only(ports))).collect::<Vec<_>>()).network;
+    let expected = |ports: &[u16]| asked(&[cause("x", only(ports))]).network;
+    assert_eq!(of(&[&[1, 2, 3], &[3, 2, 9]]), expected(&[2, 3]));
+    assert_eq!(of(&[&[1], &[2]]), expected(&[]));
+    assert_ne!(of(&[&[1], &[2]]), NetworkState::Open);
+}
+
+#[test]
+fn an_operator_releases_all_but_the_hosts_rule_and_a_policy_only_its_own() {
+    let mut state = State::default();
+    let causes = vec![cause(HOST, only(&[1]))];
+    step(&mut state, Input::Adopted { causes }, 0);
+    step(&mut state, ask("policy:guard", Action::LockNetwork), 0);
+    step(&mut state, ask("operator:uid:0", Action::Freeze), 0);
+    let out = step(
+        &mut state,
+        Input::Released {
+            by: "policy:guard".into(),
+        },
+        0,
+    );
+    assert!(matches!(&out[0], Output::Release { causes: 1, .. }), "{out:?}");
+    assert_eq!(state.asked().to_string(), "restricted, frozen");
+    step(
+        &mut state,
+        Input::Released {
+            by: "policy:other".into(),
+        },
+        0,
+    );
+    step(&mut state, Input::Released { by: HOST.into() }, 0);
+    assert_eq!(state.asked().to_string(), "restricted, frozen");
+    step(
+        &mut state,
+        Input::Released {
+            by: "operator:uid:1000".into(),
+        },
+        0,
+    );
+    assert_eq!(state.asked().to_string(), "restricted");
+}
+
+#[test]
+fn without_a_container_it_is_kept_and_applied_at_the_next_attach() {
+    let mut state = State::default();
+    let out = step(&mut state, ask("operator", Action::LockNetwork), 0);
+    assert!(applies(&out).is_empty(), "{out:?}");
+    assert_eq!(state.in_force(), None);
+    let out = step(&mut state, Input::Attached, 0);
+    assert_eq!(applies(&out), [Force::Network(NetworkState::Locked)]);
+    assert_eq!(state.in_force(), None, "nothing was read yet");
+    settle(&mut state, out);
+    assert_eq!(state.in_force().expect("read").to_string(), "locked");
+    step(&mut state, Input::Detached, 0);
+    assert_eq!((state.in_force(), state.asked().to_string()), (None, "locked".into()));
+}
+
+#[test]
+fn a_revocation_needs_no_container() {
+    let mut state = State::default();
+    let out = step(&mut state, ask("operator", Action::Revoke), 0);
+    assert_eq!(applies(&out), [Force::Identity(IdentityState::Revoked)]);
+    settle(&mut state, out);
+    // It was stored: after a restart of the control plane it isn't journaled again.
+    let mut later = State::default();
+    let out = step(
+        &mut later,
+        Input::Adopted {
+            causes: state.causes().to_vec(),
+        },
+        0,
+    );
+    assert!(applies(&out).is_empty(), "{out:?}");
+    assert_eq!(later.asked().identity, IdentityState::Revoked);
+}
+
+#[test]
+fn a_new_start_is_looked_at_and_thawed_only_when_its_session_answers() {
+    let mut state = State::default();
+    let out = step(&mut state, Input::Attached, 0);
+    assert_eq!(
+        out,
+        [Output::Apply {
+            force: Force::Network(NetworkState::Open),
+            verify: true
+        }]
+    );
+    settle(&mut state, out);
+    let out = step(&mut state, Input::Settled, 0);
+    assert_eq!(
+        out,
+        [Output::Apply {
+            force: Force::Processes(ProcessState::Running),
+            verify: true
+        }]
+    );
+}
+
+#[test]
+fn what_is_asked_while_an_effect_is_under_way_follows_it() {
+    let mut state = attached();
+    let lock = step(&mut state, ask("policy:a", Action::LockNetwork), 0);
+    assert_eq!(applies(&lock), [Force::Network(NetworkState::Locked)]);
+    let release = step(&mut state, Input::Released { by: "operator".into() }, 0);
+    assert!(applies(&release).is_empty(), "one at a time: {release:?}");
+    let force = Force::Network(NetworkState::Locked);
+    let out = step(&mut state, Input::Applied { force }, 0);
+    assert_eq!(applies(&out), [Force::Network(NetworkState::Open)]);
+}
+
+#[test]
+fn a_lock_that_fails_freezes_and_a_freeze_that_fails_kills() {
+    let mut state = attached();
+    step(&mut state, ask("policy:a", Action::LockNetwork), 0);
+    let failed = |force: Force| Input::Failed {
+        force,
+        error: "no".into(),
+    };
+    let out = step(&mut state, failed(Force::Network(NetworkState::Locked)), 10);
+    assert!(
+        out.iter().any(|o| matches!(
+            o,
+            Output::Fail {
+                escalate: Some(Action::Freeze),
+                ..
+            }
+        )),
+        "{out:?}"
+    );
+    assert!(out.iter().any(|o| matches!(o, Output::Alert { .. })), "{out:?}");
+    assert_eq!(applies(&out), [Force::Processes(ProcessState::Frozen)]);
+    let out = step(&mut state, failed(Force::Processes(ProcessState::Frozen)), 20);
+    assert!(
+        out.iter().any(|o| matches!(
+            o,
+            Output::Fail {
+                escalate: Some(Action::Kill),
+                ..
+            }
+        )),
+        "{out:?}"
+    );
+    assert_eq!(applies(&out), [Force::Processes(ProcessState::Killed)]);
+    let out = step(&mut state, failed(Force::Processes(ProcessState::Killed)), 30);
+    assert!(out.iter().any(|o| matches!(o, Output::Alert { .. })), "{out:?}");
+    assert!(applies(&out).is_empty(), "not in a loop: {out:?}");
+    assert!(applies(&step(&mut state, Input::Tick, 40)).is_empty());
+    let out = step(&mut state, Input::Tick, 40 + RETRY_MS);
+    assert_eq!(applies(&out).len(), 2, "both are tried again: {out:?}");
+}
+
+#[test]
+fn an_escalation_goes_when_what_had_failed_is_in_force() {
+    let mut state = attached();
+    step(&mut state, ask("policy:a", Action::LockNetwork), 0);
+    let force = Force::Network(NetworkState::Locked);
+    let out = step(
+        &mut state,
+        Input::Failed {
+            force,
+            error: "no".into(),
+        },
+        0,
+    );
+    settle(&mut state, out);
+    assert_eq!(state.asked().to_string(), "locked, frozen");
+    let out = step(&mut state, Input::Tick, RETRY_MS);
+    settle(&mut state, out);
+    assert_eq!(state.in_force().expect("read").to_string(), "locked");
+    assert_eq!(state.causes().len(), 1);
+}
+
+#[test]
+fn a_failed_release_escalates_nothing() {
+    let mut state = attached();
+    let out = step(&mut state, ask("operator", Action::LockNetwork), 0);
+    settle(&mut state, out);
+    step(&mut state, Input::Released { by: "operator".into() }, 0);
+    let force = Force::Network(NetworkState::Open);
+    let out = step(
+        &mut state,
+        Input::Failed {
+            force,
+            error: "no".into(),
+        },
+        0,
+    );
+    assert!(
+        out.iter().any(|o| matches!(o, Output::Fail { escalate: None, .. })),
+        "{out:?}"
+    );
+    assert_eq!(state.asked(), Containment::default());
+}
+
+#[test]
+fn a_disturbance_is_verified_even_while_in_force() {
+    let mut state = attached();
+    let disturbed = Input::Disturbed { axis: Axis::Network };
+    let out = step(&mut state, disturbed.clone(), 0);
+    assert_eq!(
+        out,
+        [Output::Apply {
+            force: Force::Network(NetworkState::Open),
+            verify: true
+        }]
+    );
+    // Another one meanwhile is looked at after it.
+    assert!(step(&mut state, disturbed, 0).is_empty());
+    let out = step(
+        &mut state,
+        Input::Applied {
+            force: Force::Network(NetworkState::Open),
+        },
+        0,
+    );
+    assert_eq!(applies(&out).len(), 1);
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    use Action::*;
+    let ports = prop::collection::vec(1..4u16, 0..3).prop_map(|ports| only(&ports));
+    prop_oneof![
+        Just(Observe),
+        Just(Alert),
+        ports,
+        Just(LockNetwork),
+        Just(Freeze),
+        Just(Stop),
+        Just(Kill),
+        Just(Revoke)
+    ]
+}
+
+fn who() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("operator:uid:0"), Just("policy:a"), Just("policy:b"), Just(HOST)]
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    Give(Input),
+    /// The nth effect under way ends, well or badly.
+    End(usize, bool),
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    prop_oneof![
+        4 => (who(), actions()).prop_map(|(by, action)| Move::Give(ask(by, action))),
+        2 => who().prop_map(|by| Move::Give(Input::Released { by: by.into() })),
+        1 => Just(Move::Give(Input::Attached)),
+        1 => Just(Move::Give(Input::Settled)),
+        1 => Just(Move::Give(Input::Detached)),
+        1 => Just(Move::Give(Input::Disturbed { axis: Axis::Network })),
+        1 => Just(Move::Give(Input::Tick)),
+        5 => (0..3usize, any::<bool>()).prop_map(|(n, well)| Move::End(n, well)),
+    ]
+}
+
+fn weaker(network: &NetworkState, than: &NetworkState) -> bool {
+    match (network, than) {
+        (_, NetworkState::Open) | (NetworkState::Locked, _) => false,
+        (NetworkState::Open, _) | (NetworkState::Restricted { .. }, NetworkState::Locked) => true,
+        (NetworkState::Restricted { allow }, NetworkState::Restricted { allow: than }) => {
+            allow.iter().any(|rule| !than.contains(rule))
+        }
+    }
+}
+
+/// Plays `moves` as the control plane would; `each` sees every state after the input that led to it.
+fn play(moves: Vec<Move>, mut each: impl FnMut(&State, &Input, &[Output])) -> State {
+    let (mut state, mut under_way) = (State::default(), Vec::<Force>::new());
+    for (now, next) in moves.into_iter().enumerate() {
+        let input = match next {
+            Move::Give(input) => input,
+            Move::End(n, _) if n >= under_way.len() => continue,
+            Move::End(n, true) => Input::Applied {
+                force: under_way.remove(n),
+            },
+            Move::End(n, false) => Input::Failed {
+                force: under_way.remove(n),
+                error: "no".into(),
+            },
+        };
+        // Results of a start that has ended are nobody's.
+        if matches!(input, Input::Attached | Input::Detached) {
+            under_way.retain(|force| force.axis() == Axis::Identity);
+        }
+        let out = step(&mut state, input.clone(), now as u64 * 1_000);
+        under_way.extend(applies(&out));
+        each(&state, &input, &out);
+    }
+    for _ in 0..200 {
+        let Some(force) = under_way.pop() else { return state };
+        under_way.extend(applies(&step(&mut state, Input::Applied { force }, u64::MAX / 2)));
+    }
+    panic!("it never comes to rest: {state:?}");
+}
+
+proptest! {
+    #[test]
+    fn never_weaker_than_the_strongest_live_cause(moves in prop::collection::vec(moves(), 0..40)) {
+        let mut live: Vec<Cause> = Vec::new();
+        play(moves, |state, input, _| {
+            match input {
+                Input::Asked { cause } => live.push(cause.clone()),
+                Input::Released { by } if by.starts_with("operator") => live.retain(|cause| cause.by == HOST),
+                Input::Released { by } => live.retain(|cause| cause.by == HOST || cause.by != *by),
+                _ => {}
+            }
+            let asked = state.asked();
+            for cause in &live {
+                let alone = super::asked(std::slice::from_ref(cause));
+                assert!(!weaker(&asked.network, &alone.network), "{cause:?} {asked:?}");
+                assert!(asked.processes >= alone.processes && asked.identity >= alone.identity, "{cause:?} {asked:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_policy_never_lifts_what_another_asked(moves in prop::collection::vec(moves(), 0..40)) {
+        let mut before = State::default();
+        play(moves, |state, input, _| {
+            if let Input::Released { by } = input && !by.starts_with("operator") {
+                for cause in before.causes().iter().filter(|cause| cause.by != *by) {
+                    assert!(state.causes().contains(cause), "{by} lifted {cause:?}");
+                }
+            }
+            before = state.clone();
+        });
+    }
+
+    #[test]
+    fn the_same_ask_twice_changes_and_starts_nothing(moves in prop::collection::vec(moves(), 0..40), by in who(), action in actions()) {
+        let mut state = play(moves, |_, _, _| {});
+        step(&mut state, ask(by, action.clone()), 0);
+        let before = state.clone();
+        let out = step(&mut state, ask(by, action), 0);
+        prop_assert_eq!(&state, &before);
+        prop_assert!(out.iter().all(|o| matches!(o, Output::Alert { .. })), "{:?}", out);
+    }
+
+    #[test]
+    fn a_failure_to_contain_always_escalates_or_was_superseded(moves in prop::collection::vec(moves(), 0..60)) {
+        play(moves, |state, input, out| {
+            let Input::Failed { force, .. } = input else { return };
+            assert!(out.iter().any(|o| matches!(o, Output::Alert { .. })), "nobody is told: {out:?}");
+            let asked = state.asked();
+            match force {
+                Force::Network(tried) if *tried == asked.network && *tried != NetworkState::Open => {
+                    assert!(asked.processes >= ProcessState::Frozen, "{force:?} {asked:?}");
+                }
+                Force::Processes(tried) if *tried >= ProcessState::Frozen => {
+                    assert!(asked.processes > *tried || asked.processes < *tried || *tried == ProcessState::Killed);
+                }
+                _ => {}
+            }
+        });
+    }
+
+    #[test]
+    fn it_comes_to_rest_with_all_that_is_asked_in_force(moves in prop::collection::vec(moves(), 0..60)) {
+        let mut state = play(moves, |_, _, _| {});
+        let mut out = Vec::new();
+        for i in 1..4 {
+            out.extend(step(&mut state, Input::Tick, u64::MAX / 2 + i * RETRY_MS * 2));
+            settle(&mut state, std::mem::take(&mut out));
+        }
+        if state.is_attached() {
+            prop_assert!(state.is_in_force(Axis::Network), "{:?}", state);
+            prop_assert_eq!(state.in_force().map(|c| c.processes), Some(state.asked().processes));
+        }
+        prop_assert!(state.is_in_force(Axis::Identity), "{:?}", state);
+    }
+}
