@@ -3,7 +3,9 @@
 //! ```text
 //! guests ──► libexec/plugins/{*.wasm, digests} ──► the control plane reads the digests when it is compiled
 //! clawkerd (static, own profile) ──► libexec/agent/clawkerd
-//! host programs and tests: one `cargo build` over the whole workspace, whose features nextest then finds unchanged
+//! for demo and tests: the adversary in clawkerd's place (static, same profile) ──► test/adversary/
+//! for tests: the control plane with fault points ──► test/clawker-cp
+//! host programs and tests: builds of the whole workspace, all with the same features
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::project::Project;
+use crate::project::{Project, which};
 use crate::{run, say};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,13 +31,18 @@ impl Profile {
     }
 }
 
-/// Everything that a supervised host needs: the guests, clawkerd and the programs.
+/// What a build covers that leaves tests out. Naming examples, of which there are none, makes cargo choose the
+/// features that tests need, so that demo and test share every crate that isn't ours.
+const PROGRAMS: [&str; 4] = ["build", "--workspace", "--bins", "--examples"];
+
+/// Everything that demo and scorecard need: the guests, clawkerd and the programs.
 pub fn programs(project: &Project, profile: Profile) -> Result<()> {
     guests(project)?;
     clawkerd(project)?;
+    adversary(project)?;
     say::timed("build", "the programs", || {
         let mut cargo = project.cargo();
-        cargo.args(["build", "--workspace", "--exclude", "xtask", "--bins"]);
+        cargo.args(PROGRAMS);
         if profile == Profile::Release {
             cargo.arg("--release");
         }
@@ -45,6 +52,20 @@ pub fn programs(project: &Project, profile: Profile) -> Result<()> {
 
 /// Programs and tests of the whole workspace, in the dev profile.
 pub fn programs_and_tests(project: &Project) -> Result<()> {
+    adversary(project)?;
+    say::timed("build", "the control plane with fault points", || {
+        run::ok(
+            project
+                .cargo()
+                .args(PROGRAMS)
+                .args(["--features", "clawker-control-plane/faults"]),
+        )?;
+        install(
+            &project.program(Profile::Dev.folder(), "clawker-cp"),
+            &project.ours().join("test/clawker-cp"),
+        )
+    })?;
+    // Last, because it puts the programs without fault points back into their place.
     say::timed("build", "the programs and their tests", || {
         run::ok(project.cargo().args(["build", "--workspace", "--all-targets"]))
     })
@@ -57,28 +78,67 @@ pub fn guests(_project: &Project) -> Result<()> {
 }
 
 /// clawkerd, static, renamed into place: a container that has the folder mounted sees the old file or the new one.
+/// What cargo built keeps its symbols, which a test reads; what is installed has none.
 pub fn clawkerd(project: &Project) -> Result<()> {
     say::timed("build", "clawkerd, static", || {
-        let triple = host_triple()?;
-        let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_"));
-        // `--target` is what keeps the flags away from build scripts and macros, which can't be static.
-        run::ok(
-            project
-                .cargo()
-                .args([
-                    "build",
-                    "--package",
-                    "clawkerd",
-                    "--profile",
-                    "clawkerd",
-                    "--target",
-                    &triple,
-                ])
-                .env(variable, "-C target-feature=+crt-static"),
-        )?;
-        let built = project.target.join(&triple).join("clawkerd/clawkerd");
-        install(&built, &project.libexec().join("agent/clawkerd"))
+        let built = static_program(project, "clawkerd", "clawkerd")?;
+        let stripped = project.ours().join("clawkerd.stripped");
+        std::fs::create_dir_all(project.ours()).with_context(|| format!("making {}", project.ours().display()))?;
+        run::output(strip()?.arg(&built).arg(&stripped))?;
+        install(&stripped, &project.libexec().join("agent/clawkerd"))
     })
+}
+
+/// The test crate's stand-in for clawkerd, which demo and tests put into a container as an attacker would.
+fn adversary(project: &Project) -> Result<()> {
+    say::timed("build", "the adversary, static", || {
+        let built = static_program(project, "clawker-tests", "forged-clawkerd")?;
+        install(&built, &project.ours().join("test/adversary/forged-clawkerd"))
+    })
+}
+
+fn static_program(project: &Project, package: &str, name: &str) -> Result<PathBuf> {
+    let triple = host_triple()?;
+    let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", triple.to_uppercase().replace('-', "_"));
+    // `--target` is what keeps the flags away from build scripts and macros, which can't be static.
+    run::ok(
+        project
+            .cargo()
+            .args([
+                "build",
+                "--package",
+                package,
+                "--bin",
+                name,
+                "--profile",
+                "clawkerd",
+                "--target",
+                &triple,
+            ])
+            .env(variable, "-C target-feature=+crt-static")
+            .env("CARGO_PROFILE_CLAWKERD_STRIP", "none"),
+    )?;
+    Ok(project.target.join(&triple).join("clawkerd").join(name))
+}
+
+/// The C toolchain's objcopy, which came with the linker, else the Rust toolchain's own.
+fn strip() -> Result<Command> {
+    let mut command = match which("objcopy") {
+        Some(program) => Command::new(program),
+        None => {
+            let sysroot = sysroot()?;
+            let mut own = Command::new(
+                sysroot
+                    .join("lib/rustlib")
+                    .join(host_triple()?)
+                    .join("bin/rust-objcopy"),
+            );
+            own.env("LD_LIBRARY_PATH", sysroot.join("lib"));
+            own
+        }
+    };
+    command.arg("--strip-all");
+    Ok(command)
 }
 
 fn install(from: &Path, to: &Path) -> Result<()> {
