@@ -77,7 +77,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     core.tasks.spawn(engine_watch::run(core.clone()));
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) {
         tracing::debug!(?socket, "telling the service manager");
-        if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]) {
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             tracing::warn!(%error, "sd_notify");
         }
     }
@@ -162,7 +162,7 @@ fn folder(path: &Path, mode: u32) -> Result<(), StartError> {
 
 /// Ends everything but what contains the agents.
 async fn drain(core: &Arc<Core>) {
-    if let Err(error) = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]) {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
         tracing::debug!(%error, "sd_notify");
     }
     if !core.shutdown.is_cancelled() {

@@ -55,7 +55,7 @@ impl Agents {
         let mut causes = record.causes.clone();
         causes.extend(own_rule(&record.spec));
         core.containment.adopt(name, causes).await;
-        self.look_after(&core, Subject { name: name.clone(), container, run: record.run.clone(), known: true })
+        self.look_after(&core, Subject { name: name.clone(), container, run: record.run.clone() })
     }
 
     /// Listens to a container that bears our labels and mounts a run folder, and that the store doesn't know. It can
@@ -65,7 +65,7 @@ impl Agents {
         core.containment.adopt(name, Vec::new()).await;
         self.look_after(
             &core,
-            Subject { name: name.clone(), container: container.clone(), run: run.clone(), known: false },
+            Subject { name: name.clone(), container: container.clone(), run: run.clone() },
         )
     }
 

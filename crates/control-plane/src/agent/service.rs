@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clawker_engine::register::{Admission, Claim, Shown, Token, admit};
 use clawker_identity::control::{CaptureSlot, agent_server};
-use clawker_model::event::{AgentRegistered, AgentUntrusted, RegistryRowWritten, UntrustedReason};
+use clawker_model::event::{AgentRegistered, AgentUntrusted, RegistryRow, RegistryRowWritten, UntrustedReason};
 use clawker_model::{ContainerId, FullName};
 use clawker_wire::agent::agent_service_server::{AgentService, AgentServiceServer};
 use clawker_wire::agent::{RegisterRequest, Welcome, WhoAmIRequest, WhoAmIResponse};
@@ -80,6 +80,18 @@ fn refused() -> Status {
 }
 
 impl Service {
+    /// What [`POLICY`] asks of a caller of `rpc`; the registry row of one that has to have one.
+    async fn admit(&self, rpc: &str) -> Result<Option<RegistryRow>, Status> {
+        let (_, needs) = POLICY.iter().find(|(known, _)| *known == rpc).ok_or_else(refused)?;
+        if *needs == Needs::Token {
+            return Ok(None);
+        }
+        let shown = self.shown.as_ref().filter(|shown| shown.judged.is_ok()).ok_or_else(refused)?;
+        let found = self.core.store.registry_by_thumbprint(&shown.thumbprint).await;
+        let row = found.map_err(|error| self.unavailable(&error))?.ok_or_else(refused)?.row;
+        if row.name == self.name { Ok(Some(row)) } else { Err(refused()) }
+    }
+
     fn unavailable(&self, error: &dyn std::fmt::Display) -> Status {
         tracing::warn!(agent = %self.name, %error, "registry unavailable");
         Status::unavailable("try again")
@@ -102,6 +114,7 @@ impl Service {
 #[tonic::async_trait]
 impl AgentService for Service {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<Welcome>, Status> {
+        self.admit("Register").await?;
         let (attested, labels) = self.cell.attested().ok_or_else(refused)?;
         let token = match request.metadata().get("authorization").map(|value| value.to_str()) {
             Some(Ok(value)) => match value.strip_prefix("Bearer ") {
@@ -135,12 +148,7 @@ impl AgentService for Service {
     }
 
     async fn who_am_i(&self, _request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
-        let shown = self.shown.as_ref().filter(|shown| shown.judged.is_ok()).ok_or_else(refused)?;
-        let found = self.core.store.registry_by_thumbprint(&shown.thumbprint).await;
-        let row = found.map_err(|error| self.unavailable(&error))?.ok_or_else(refused)?.row;
-        if row.name != self.name {
-            return Err(refused());
-        }
+        let row = self.admit("WhoAmI").await?.ok_or_else(refused)?;
         Ok(Response::new(WhoAmIResponse {
             name: row.name.to_string(),
             container_id: row.container.to_string(),

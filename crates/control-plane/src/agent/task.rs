@@ -50,8 +50,6 @@ pub struct Subject {
     pub name: FullName,
     pub container: ContainerId,
     pub run: RunId,
-    /// The store knows it. Otherwise it is a container that merely looks like one of ours.
-    pub known: bool,
 }
 
 /// Starts the task of an agent; it ends with `stop`.
