@@ -39,6 +39,38 @@ pub fn credentials(fd: BorrowedFd<'_>) -> io::Result<PeerCred> {
     })
 }
 
+/// `SO_PEERGROUPS`: the peer's supplementary groups at the time of its `connect`.
+pub fn groups(fd: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    // NGROUPS_MAX (include/uapi/linux/limits.h) bounds what the kernel can answer.
+    const NGROUPS_MAX: usize = 65_536;
+    let mut groups = vec![0 as libc::gid_t; 64];
+    loop {
+        let mut len = (groups.len() * size_of::<libc::gid_t>()) as libc::socklen_t;
+        // SAFETY: `groups` and `len` live over the call and `len` is the size of `groups` in bytes.
+        let result = crate::check(unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        });
+        let count = len as usize / size_of::<libc::gid_t>();
+        match result {
+            Ok(_) => {
+                groups.truncate(count);
+                return Ok(groups);
+            }
+            // The kernel says how much room it needs.
+            Err(e) if e.raw_os_error() == Some(libc::ERANGE) && (groups.len() + 1..=NGROUPS_MAX).contains(&count) => {
+                groups.resize(count, 0);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
 /// `SO_PEERPIDFD`; `None` if the kernel lacks it. It may succeed for a peer that is already reaped: ask
 /// [`PidFd::is_alive`].
 pub fn pidfd(fd: BorrowedFd<'_>) -> io::Result<Option<PidFd>> {

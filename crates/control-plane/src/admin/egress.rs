@@ -23,7 +23,10 @@ pub fn egress(items: &[String]) -> Result<Option<Egress>, Fault> {
 pub fn rules(items: &[String]) -> Result<Vec<EgressRule>, Fault> {
     if items.len() > MAX_RULES {
         let count = items.len();
-        return Err(Fault::usage(format!("{count} egress rules, the limit is {MAX_RULES}"), "give fewer"));
+        return Err(Fault::usage(
+            format!("{count} egress rules, the limit is {MAX_RULES}"),
+            "give fewer",
+        ));
     }
     let mut rules = items.iter().map(|item| rule(item)).collect::<Result<Vec<_>, _>>()?;
     rules.sort();
@@ -54,7 +57,10 @@ fn rule(item: &str) -> Result<EgressRule, Fault> {
     if addr.ip().is_unspecified() {
         return refuse("that address is nobody's");
     }
-    Ok(EgressRule { addr: addr.ip().to_canonical(), port: addr.port() })
+    Ok(EgressRule {
+        addr: addr.ip().to_canonical(),
+        port: addr.port(),
+    })
 }
 
 #[cfg(test)]
@@ -77,15 +83,33 @@ mod tests {
         assert_eq!(parse(&[]).expect("none"), None);
         assert_eq!(parse(&["open"]).expect("open"), Some(Egress::Open));
         assert_eq!(only(&["none"]), "");
-        assert_eq!(only(&["10.0.0.2:443", "10.0.0.1:80", "10.0.0.2:443"]), "10.0.0.1:80 10.0.0.2:443");
-        assert_eq!(only(&["[2001:db8::1]:53", "[::ffff:10.0.0.1]:80"]), "10.0.0.1:80 [2001:db8::1]:53");
+        assert_eq!(
+            only(&["10.0.0.2:443", "10.0.0.1:80", "10.0.0.2:443"]),
+            "10.0.0.1:80 10.0.0.2:443"
+        );
+        assert_eq!(
+            only(&["[2001:db8::1]:53", "[::ffff:10.0.0.1]:80"]),
+            "10.0.0.1:80 [2001:db8::1]:53"
+        );
     }
 
     #[test]
     fn anything_else_is_refused_by_name() {
         for bad in [
-            "", "example.org:443", "10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "2001:db8::1:53",
-            "[fe80::1%2]:80", "0.0.0.0:80", "[::]:80", "10.0.0.1:80/tcp", "10.0.0.0/8:80", "*:80", " 10.0.0.1:80",
+            "",
+            "example.org:443",
+            "10.0.0.1",
+            "10.0.0.1:",
+            "10.0.0.1:0",
+            "10.0.0.1:65536",
+            "2001:db8::1:53",
+            "[fe80::1%2]:80",
+            "0.0.0.0:80",
+            "[::]:80",
+            "10.0.0.1:80/tcp",
+            "10.0.0.0/8:80",
+            "*:80",
+            " 10.0.0.1:80",
         ] {
             let fault = parse(&[bad]).expect_err(bad);
             assert!(fault.message.contains(bad) && fault.exit == 2, "{bad}: {fault}");

@@ -28,7 +28,12 @@ pub struct Fault {
 
 impl Fault {
     pub fn new(code: Code, exit: u8, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code, exit, message: message.into(), hint: hint.into() }
+        Self {
+            code,
+            exit,
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 
     /// The request itself is wrong.
@@ -48,7 +53,12 @@ impl Fault {
 
     /// Something of ours failed.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(Code::Internal, exit::FAILED, message, "see `clawker status` and the control plane's log")
+        Self::new(
+            Code::Internal,
+            exit::FAILED,
+            message,
+            "see `clawker status` and the control plane's log",
+        )
     }
 
     /// The control plane is about to end.
@@ -76,7 +86,10 @@ impl From<Fault> for Status {
 
 /// Headers hold visible ASCII alone.
 fn header_text(text: &str) -> String {
-    clip(text).chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect()
+    clip(text)
+        .chars()
+        .map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' })
+        .collect()
 }
 
 fn clip(text: &str) -> String {
@@ -122,7 +135,10 @@ impl From<clawker_store::Error> for Fault {
 
 impl From<NameError> for Fault {
     fn from(error: NameError) -> Self {
-        Fault::usage(error.to_string(), "a name is 1 to 24 of a-z, 0-9 and `-`, with letters or digits at its ends")
+        Fault::usage(
+            error.to_string(),
+            "a name is 1 to 24 of a-z, 0-9 and `-`, with letters or digits at its ends",
+        )
     }
 }
 
@@ -135,7 +151,12 @@ impl From<SessionError> for Fault {
                     "not_executable" => exit::NOT_EXECUTABLE,
                     _ => exit::NOT_STARTED,
                 };
-                Fault::new(Code::FailedPrecondition, exit, error.to_string(), "check the command, its user and its folder")
+                Fault::new(
+                    Code::FailedPrecondition,
+                    exit,
+                    error.to_string(),
+                    "check the command, its user and its folder",
+                )
             }
             SessionError::Lost(_) => Fault::new(
                 Code::Unavailable,
@@ -174,8 +195,14 @@ mod tests {
         let fault = Fault::missing("no agent `ä`", "see\n`clawker ps` — all");
         let status = Status::from(fault);
         assert_eq!(status.message(), "no agent `ä`");
-        assert_eq!(status.metadata().get(EXIT).map(AsciiMetadataValue::as_encoded_bytes), Some(b"66".as_ref()));
-        let hint = status.metadata().get(HINT).and_then(|hint| hint.to_str().ok().map(str::to_owned));
+        assert_eq!(
+            status.metadata().get(EXIT).map(AsciiMetadataValue::as_encoded_bytes),
+            Some(b"66".as_ref())
+        );
+        let hint = status
+            .metadata()
+            .get(HINT)
+            .and_then(|hint| hint.to_str().ok().map(str::to_owned));
         assert_eq!(hint.as_deref(), Some("see?`clawker ps` ? all"));
     }
 

@@ -50,14 +50,20 @@ pub fn env(env: &[String]) -> Result<(), Fault> {
     match env.iter().find(|var| var.is_empty() || var.starts_with('=')) {
         None => Ok(()),
         // The value stays out of the message: it may be anything.
-        Some(_) => Err(Fault::usage("an environment variable without a name", "write `NAME=value`")),
+        Some(_) => Err(Fault::usage(
+            "an environment variable without a name",
+            "write `NAME=value`",
+        )),
     }
 }
 
 pub fn user(user: &str) -> Result<(), Fault> {
     text("user", user, MAX_USER)?;
     if user.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(Fault::usage("user with blanks or control characters", "write `NAME`, `UID`, `NAME:GROUP` or `UID:GID`"));
+        return Err(Fault::usage(
+            "user with blanks or control characters",
+            "write `NAME`, `UID`, `NAME:GROUP` or `UID:GID`",
+        ));
     }
     Ok(())
 }
@@ -65,7 +71,10 @@ pub fn user(user: &str) -> Result<(), Fault> {
 pub fn cwd(cwd: &str) -> Result<(), Fault> {
     text("working folder", cwd, MAX_PATH)?;
     if !cwd.starts_with('/') {
-        return Err(Fault::usage(format!("working folder `{cwd}` isn't an absolute path"), "begin it with `/`"));
+        return Err(Fault::usage(
+            format!("working folder `{cwd}` isn't an absolute path"),
+            "begin it with `/`",
+        ));
     }
     Ok(())
 }
@@ -87,14 +96,20 @@ fn no_nul(what: &'static str, texts: &[String]) -> Result<(), Fault> {
 
 pub fn count(what: &'static str, count: usize, max: usize) -> Result<(), Fault> {
     match count > max {
-        true => Err(Fault::usage(format!("{what}: {count} items, the limit is {max}"), "give fewer")),
+        true => Err(Fault::usage(
+            format!("{what}: {count} items, the limit is {max}"),
+            "give fewer",
+        )),
         false => Ok(()),
     }
 }
 
 pub fn bytes(what: &'static str, bytes: usize, max: usize) -> Result<(), Fault> {
     match bytes > max {
-        true => Err(Fault::usage(format!("{what}: {bytes} bytes, the limit is {max}"), "put it into a file and mount that")),
+        true => Err(Fault::usage(
+            format!("{what}: {bytes} bytes, the limit is {max}"),
+            "put it into a file and mount that",
+        )),
         false => Ok(()),
     }
 }
@@ -123,7 +138,10 @@ mod tests {
         assert!(refused(|r| r.env = vec!["=secret".into()]).contains("environment"));
         assert!(!refused(|r| r.env = vec!["=secret".into()]).contains("secret"));
         assert!(refused(|r| r.mounts = vec![Mount::default(); MAX_MOUNTS + 1]).contains("mounts"));
-        let mount = |source: &str| Mount { source: source.into(), ..Default::default() };
+        let mount = |source: &str| Mount {
+            source: source.into(),
+            ..Default::default()
+        };
         assert!(refused(|r| r.mounts = vec![mount(&long(MAX_PATH + 1))]).contains("mount source"));
         assert!(refused(|r| r.publish = vec![String::new(); MAX_PUBLISH + 1]).contains("published"));
         assert!(refused(|r| r.unsafe_options = vec![String::new(); MAX_UNSAFE + 1]).contains("unsafe"));

@@ -16,7 +16,10 @@ pub fn main_spec(image: &Image, request: &CreateAgentRequest, hostname: &str) ->
     let argv = argv(image, &request.entrypoint, &request.command);
     if argv.iter().all(String::is_empty) {
         return Err(Fault::usage(
-            format!("image `{}` has no command of its own, and none was given", request.image),
+            format!(
+                "image `{}` has no command of its own, and none was given",
+                request.image
+            ),
             "give one: `clawker run IMAGE -- COMMAND`",
         ));
     }
@@ -94,11 +97,23 @@ mod tests {
             ("tini --", "", "", "-x", "tini -- -x"),
         ];
         for (image_entrypoint, image_cmd, entrypoint, command, expected) in cases {
-            let image = Image { entrypoint: words(image_entrypoint), cmd: words(image_cmd), ..Default::default() };
+            let image = Image {
+                entrypoint: words(image_entrypoint),
+                cmd: words(image_cmd),
+                ..Default::default()
+            };
             let got = argv(&image, &words(entrypoint), &words(command));
-            assert_eq!(got, words(expected), "{image_entrypoint:?} {image_cmd:?} {entrypoint:?} {command:?}");
+            assert_eq!(
+                got,
+                words(expected),
+                "{image_entrypoint:?} {image_cmd:?} {entrypoint:?} {command:?}"
+            );
         }
-        let image = Image { entrypoint: words("tini"), cmd: words("app"), ..Default::default() };
+        let image = Image {
+            entrypoint: words("tini"),
+            cmd: words("app"),
+            ..Default::default()
+        };
         assert_eq!(argv(&image, &[String::new()], &words("ls")), words("ls"));
     }
 
@@ -106,7 +121,10 @@ mod tests {
     fn the_callers_variables_win_in_place() {
         let image = ["A=1", "B=2", "PATH=/opt"].map(str::to_owned);
         let caller = ["B=3", "C=x=y", "A", "NOT_THERE"].map(str::to_owned);
-        assert_eq!(env(&image, &caller, "clawker.a", false), ["PATH=/opt", "HOSTNAME=clawker.a", "B=3", "C=x=y"]);
+        assert_eq!(
+            env(&image, &caller, "clawker.a", false),
+            ["PATH=/opt", "HOSTNAME=clawker.a", "B=3", "C=x=y"]
+        );
         let bare = env(&[], &[], "h", true);
         assert_eq!(bare, [PATH, "HOSTNAME=h", "TERM=xterm"]);
         assert_eq!(env(&[], &["TERM=vt100".into()], "h", true)[2], "TERM=vt100");
@@ -123,13 +141,19 @@ mod tests {
         };
         let mut request = CreateAgentRequest::default();
         let plain = main_spec(&image, &request, "h").expect("plain");
-        assert_eq!((plain.user.as_str(), plain.cwd.as_str(), plain.no_new_privs), ("1000", "/app", true));
+        assert_eq!(
+            (plain.user.as_str(), plain.cwd.as_str(), plain.no_new_privs),
+            ("1000", "/app", true)
+        );
         assert_eq!(plain.stop_signal.as_deref(), Some("SIGQUIT"));
         request.user = Some(String::new());
         request.cwd = Some("/work".into());
         request.allow_sudo = true;
         let wished = main_spec(&image, &request, "h").expect("wished");
-        assert_eq!((wished.user.as_str(), wished.cwd.as_str(), wished.no_new_privs), ("", "/work", false));
+        assert_eq!(
+            (wished.user.as_str(), wished.cwd.as_str(), wished.no_new_privs),
+            ("", "/work", false)
+        );
     }
 
     #[test]

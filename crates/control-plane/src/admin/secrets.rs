@@ -20,7 +20,11 @@ const MAX_NAME: usize = 128;
 /// What the agent's definition keeps of them.
 pub fn references(secrets: &[Secret]) -> Result<Vec<SecretRef>, Fault> {
     limits::count("secrets", secrets.len(), MAX_SECRETS)?;
-    limits::bytes("secrets in all", secrets.iter().map(|secret| secret.content.len()).sum(), MAX_TOTAL)?;
+    limits::bytes(
+        "secrets in all",
+        secrets.iter().map(|secret| secret.content.len()).sum(),
+        MAX_TOTAL,
+    )?;
     let mut names = BTreeSet::new();
     for secret in secrets {
         let name = &secret.name;
@@ -48,8 +52,20 @@ pub fn references(secrets: &[Secret]) -> Result<Vec<SecretRef>, Fault> {
             ));
         }
     }
-    let kind = |secret: &Secret| if secret.as_file { SecretKind::File } else { SecretKind::Env };
-    Ok(secrets.iter().map(|secret| SecretRef { name: secret.name.clone(), kind: kind(secret) }).collect())
+    let kind = |secret: &Secret| {
+        if secret.as_file {
+            SecretKind::File
+        } else {
+            SecretKind::Env
+        }
+    };
+    Ok(secrets
+        .iter()
+        .map(|secret| SecretRef {
+            name: secret.name.clone(),
+            kind: kind(secret),
+        })
+        .collect())
 }
 
 fn is_name(name: &str) -> bool {
@@ -66,14 +82,20 @@ pub async fn store(dir: PathBuf, secrets: Vec<Secret>) -> Result<(), Fault> {
     let shown = dir.display().to_string();
     let written = tokio::task::spawn_blocking(move || write_all(&dir, &secrets)).await;
     let failed = |why: String| Fault::internal(format!("keeping secrets in {shown}: {why}"));
-    written.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))
+    written
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| failed(error.to_string()))
 }
 
 fn write_all(dir: &Path, secrets: &[Secret]) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     for secret in secrets {
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(dir.join(&secret.name))?;
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(dir.join(&secret.name))?;
         io::Write::write_all(&mut file, &secret.content)?;
     }
     Ok(())
@@ -95,7 +117,11 @@ mod tests {
     use super::*;
 
     fn secret(name: &str, content: &[u8]) -> Secret {
-        Secret { name: name.into(), as_file: false, content: content.to_vec().into() }
+        Secret {
+            name: name.into(),
+            as_file: false,
+            content: content.to_vec().into(),
+        }
     }
 
     #[test]
@@ -111,15 +137,26 @@ mod tests {
             vec![secret("A", b"hunter2"), secret("A", b"hunter2")],
             vec![secret("A", &big)],
             vec![secret("A", b"hunter2\0")],
-            (0..=MAX_SECRETS).map(|n| secret(&format!("A{n}"), b"hunter2")).collect(),
+            (0..=MAX_SECRETS)
+                .map(|n| secret(&format!("A{n}"), b"hunter2"))
+                .collect(),
             (0..total).map(|n| secret(&format!("A{n}"), &big[1..])).collect(),
         ];
         for secrets in cases {
             let fault = references(&secrets).expect_err("beyond what is allowed");
             let said = format!("{} {}", fault.message, fault.hint);
-            assert!(fault.exit == 2 && !said.contains("hunter2") && !said.contains("kkk"), "{said}");
+            assert!(
+                fault.exit == 2 && !said.contains("hunter2") && !said.contains("kkk"),
+                "{said}"
+            );
         }
-        let good = references(&[secret("API_KEY", b"x"), Secret { as_file: true, ..secret("_f2", b"\0") }]);
+        let good = references(&[
+            secret("API_KEY", b"x"),
+            Secret {
+                as_file: true,
+                ..secret("_f2", b"\0")
+            },
+        ]);
         assert_eq!(good.expect("good")[1].kind, SecretKind::File);
     }
 

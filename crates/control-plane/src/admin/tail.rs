@@ -60,7 +60,10 @@ impl Tail {
                 self.last = row.seq;
                 return Ok(Some(row));
             }
-            let page = self.store.rows(self.last, PAGE, self.agent.as_ref(), self.since_ms).await?;
+            let page = self
+                .store
+                .rows(self.last, PAGE, self.agent.as_ref(), self.since_ms)
+                .await?;
             self.reading_past = !page.is_empty();
             self.past = page.into();
         }
@@ -88,7 +91,9 @@ impl Tail {
     }
 
     fn wants(&self, row: &Row) -> bool {
-        self.agent.as_ref().is_none_or(|agent| row.agent.as_ref() == Some(agent))
+        self.agent
+            .as_ref()
+            .is_none_or(|agent| row.agent.as_ref() == Some(agent))
             && self.since_ms.is_none_or(|since| row.at_ms >= since)
     }
 }
@@ -111,9 +116,15 @@ mod tests {
     async fn past_and_present_meet_without_gap_or_repetition() {
         let dir = tempfile::tempdir().expect("tempdir");
         let store = Store::open(dir.path(), "life").expect("store");
-        let (a, b) = (FullName::parse("clawker.a").expect("a"), FullName::parse("clawker.b").expect("b"));
+        let (a, b) = (
+            FullName::parse("clawker.a").expect("a"),
+            FullName::parse("clawker.b").expect("b"),
+        );
         for n in 0..1200 {
-            store.append(Some(if n % 2 == 0 { &a } else { &b }), LeaseLost { seconds: n }).await.expect("append");
+            store
+                .append(Some(if n % 2 == 0 { &a } else { &b }), LeaseLost { seconds: n })
+                .await
+                .expect("append");
         }
         let mut all = Tail::after(&store, 0, None, None);
         let mut only = Tail::after(&store, 10, None, Some(b.clone()));

@@ -1,0 +1,403 @@
+//! Making an agent, whole or not at all.
+//!
+//! ```text
+//! checked ─▶ image ─▶ run folder ─▶ AgentCreating ─▶ container ─▶ secrets ─▶ AgentCreated ─▶ looked after
+//!                                        └─────────────┴──────────┴──▶ all of it undone, AgentCreateFailed
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use clawker_docker::{AGENT_DIR, CreateContainer, Docker, Image};
+use clawker_model::agent::OnOrphan;
+use clawker_model::event::{AgentCreateFailed, AgentCreated, AgentCreating, OperatorCommand};
+use clawker_model::{
+    AgentName, AgentSpec, ContainerId, Egress, FullName, Mount, Network, ProjectName, Resources, RunId, exit,
+};
+use clawker_wire::admin::{CreateAgentRequest, CreateAgentResponse, Secret};
+use futures::StreamExt as _;
+use tonic::Code;
+
+use super::error::Fault;
+use super::socket::Peer;
+use super::{egress, limits, merge, secrets};
+use crate::core::{Core, random_word};
+
+/// Names that are being made right now.
+#[derive(Debug, Default)]
+pub struct Creating(Mutex<BTreeSet<FullName>>);
+
+struct Claim<'a>(&'a Creating, FullName);
+
+impl Creating {
+    fn claim(&self, name: &FullName) -> Result<Claim<'_>, Fault> {
+        match self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone())
+        {
+            true => Ok(Claim(self, name.clone())),
+            false => Err(taken(name)),
+        }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+fn taken(name: &FullName) -> Fault {
+    Fault::new(
+        Code::AlreadyExists,
+        exit::CANT_CREATE,
+        format!("there is an agent `{name}` already"),
+        format!("choose another `--name`, or remove it with `clawker rm {name}`"),
+    )
+}
+
+/// What the request says, before image and engine are asked.
+struct Wish {
+    name: FullName,
+    egress: Egress,
+    network: Network,
+    on_orphan: OnOrphan,
+    secrets: Vec<clawker_model::SecretRef>,
+}
+
+impl Wish {
+    fn read(request: &CreateAgentRequest) -> Result<Self, Fault> {
+        limits::check(request)?;
+        limits::text("image", &request.image, limits::MAX_PATH)?;
+        Ok(Self {
+            name: name(&request.project, &request.agent)?,
+            egress: egress::egress(&request.egress)?.unwrap_or_default(),
+            network: match request.network.as_str() {
+                "" => Network::Default,
+                "none" => Network::None,
+                name => Network::Named { name: name.to_owned() },
+            },
+            on_orphan: match request.on_orphan.as_str() {
+                "continue" => OnOrphan::Continue,
+                "" | "freeze" => OnOrphan::Freeze,
+                "stop" => OnOrphan::Stop,
+                other => {
+                    let other: String = other.chars().take(40).collect();
+                    return Err(Fault::usage(
+                        format!("on-orphan `{other}`"),
+                        "it is one of continue, freeze, stop",
+                    ));
+                }
+            },
+            secrets: secrets::references(&request.secrets)?,
+        })
+    }
+}
+
+fn name(project: &str, agent: &str) -> Result<FullName, Fault> {
+    let project = match project {
+        "" => None,
+        project => Some(ProjectName::parse(project)?),
+    };
+    let agent = match agent {
+        "" => {
+            let word = random_word(6).map_err(|error| Fault::internal(format!("randomness: {error}")))?;
+            AgentName::parse(&format!("agent-{}", word.to_ascii_lowercase()))?
+        }
+        agent => AgentName::parse(agent)?,
+    };
+    Ok(FullName::new(project, agent))
+}
+
+/// Makes the agent. Its container is there, stopped, when this returns.
+pub async fn create(
+    core: &Core,
+    creating: &Creating,
+    request: CreateAgentRequest,
+    peer: Peer,
+) -> Result<CreateAgentResponse, Fault> {
+    let wish = Wish::read(&request)?;
+    let name = wish.name.clone();
+    let _claim = creating.claim(&name)?;
+    if core.store.agent(&name).await?.is_some() || core.agents.get(&name).is_some() {
+        return Err(taken(&name));
+    }
+    let asked = OperatorCommand {
+        by: peer.operator(),
+        command: "create".into(),
+        detail: request.image.clone(),
+    };
+    core.store.append(Some(&name), asked).await?;
+    let image = image(&core.docker, &request.image).await?;
+    network(core, &wish.network).await?;
+    let spec = spec(core, &wish, &image, &request, peer)?;
+
+    let run = core.agents.prepare_run().await?;
+    let making = AgentCreating {
+        spec: Box::new(spec.clone()),
+        run: run.id.clone(),
+    };
+    if let Err(error) = core.store.append_synced(Some(&name), making).await {
+        core.agents.discard_run(&run.id).await;
+        return Err(error.into());
+    }
+    let container = container(core, &spec, &run.id, run.path.clone());
+    match make(core, &name, &run.id, &container, request.secrets).await {
+        Ok(id) => Ok(CreateAgentResponse {
+            name: name.to_string(),
+            container_id: id.to_string(),
+        }),
+        Err(fault) => {
+            core.agents.discard_run(&run.id).await;
+            let failed = AgentCreateFailed {
+                message: fault.message.clone(),
+            };
+            if let Err(error) = core.store.append(Some(&name), failed).await {
+                core.board
+                    .degraded("journal", format!("{name} wasn't made: {error}"))
+                    .await;
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// Container, secrets, row. What was made is unmade on an error.
+async fn make(
+    core: &Core,
+    name: &FullName,
+    run: &RunId,
+    spec: &CreateContainer,
+    secrets: Vec<Secret>,
+) -> Result<ContainerId, Fault> {
+    let id = core.docker.create(spec).await?;
+    let rest = async {
+        secrets::store(core.secrets_dir(&id), secrets).await?;
+        let created = AgentCreated {
+            container: id.clone(),
+            run: run.clone(),
+        };
+        core.store.append_synced(Some(name), created).await?;
+        core.agents.created(name).await?;
+        Ok::<_, Fault>(())
+    };
+    if let Err(fault) = rest.await {
+        core.agents.removed(name).await;
+        secrets::discard(&core.secrets_dir(&id)).await;
+        if let Err(error) = core.docker.remove(&id, true).await {
+            core.board
+                .degraded(
+                    "engine",
+                    format!("{name} wasn't made, its container {} is left: {error}", id.short()),
+                )
+                .await;
+        }
+        return Err(fault);
+    }
+    Ok(id)
+}
+
+/// The image by reference, pulled if it isn't there.
+async fn image(docker: &Docker, reference: &str) -> Result<Image, Fault> {
+    let image = match docker.image(reference).await? {
+        Some(image) => image,
+        None => {
+            let mut lines = Box::pin(docker.pull(reference));
+            while let Some(line) = lines.next().await {
+                tracing::debug!(image = reference, line = line?, "pull");
+            }
+            let missing = clawker_docker::Error::NoSuchImage {
+                image: reference.to_owned(),
+            };
+            docker.image(reference).await?.ok_or(missing)?
+        }
+    };
+    if !image.os.is_empty() && image.os != "linux" {
+        return Err(Fault::new(
+            Code::FailedPrecondition,
+            exit::CANT_CREATE,
+            format!("image `{reference}` is for {}", image.os),
+            "use an image for Linux",
+        ));
+    }
+    Ok(image)
+}
+
+async fn network(core: &Core, network: &Network) -> Result<(), Fault> {
+    match network {
+        Network::None => Ok(()),
+        // Made when the control plane began, and again if somebody removed it.
+        Network::Default => {
+            let label = format!("{}.managed", core.config.label_prefix);
+            Ok(core.docker.ensure_network(&core.config.network, &label).await?)
+        }
+        Network::Named { name } => match core.docker.network_exists(name).await? {
+            true => Ok(()),
+            false => Err(clawker_docker::Error::NoSuchNetwork { network: name.clone() }.into()),
+        },
+    }
+}
+
+fn spec(core: &Core, wish: &Wish, image: &Image, request: &CreateAgentRequest, peer: Peer) -> Result<AgentSpec, Fault> {
+    let mount = |mount: &clawker_wire::admin::Mount| Mount {
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+    };
+    Ok(AgentSpec {
+        name: wish.name.clone(),
+        image: request.image.clone(),
+        image_id: image.id.clone(),
+        owner: peer.owner(),
+        main: merge::main_spec(image, request, &wish.name.to_string())?,
+        health: image.health.clone(),
+        secrets: wish.secrets.clone(),
+        mounts: request.mounts.iter().map(mount).collect(),
+        publish: request.publish.clone(),
+        network: wish.network.clone(),
+        egress: wish.egress.clone(),
+        resources: Resources {
+            memory: request.memory,
+            nano_cpus: request.nano_cpus,
+            pids: request.pids,
+        },
+        plan: core.plugins.plan.clone(),
+        remove: request.remove,
+        on_orphan: wish.on_orphan,
+        unsafe_options: request.unsafe_options.clone(),
+    })
+}
+
+fn container(core: &Core, spec: &AgentSpec, run: &RunId, run_dir: std::path::PathBuf) -> CreateContainer {
+    CreateContainer {
+        name: spec.name.clone(),
+        image_id: spec.image_id.clone(),
+        entrypoint: entrypoint(spec.on_orphan),
+        cmd: spec.main.argv.clone(),
+        labels: core.labels().of(&spec.name, &spec.owner, run),
+        tty: spec.main.tty,
+        open_stdin: spec.main.open_stdin,
+        mounts: spec.mounts.clone(),
+        agent_dir: core.agent_dir.clone(),
+        run_dir,
+        publish: spec.publish.clone(),
+        network: spec.network.clone(),
+        default_network: core.config.network.clone(),
+        resources: spec.resources.clone(),
+        unsafe_options: spec.unsafe_options.clone(),
+        protected: protected(core),
+    }
+}
+
+/// clawkerd, and what it must know before anybody talks to it. It reads nothing but its arguments.
+fn entrypoint(on_orphan: OnOrphan) -> Vec<String> {
+    let on_orphan = match on_orphan {
+        OnOrphan::Continue => "continue",
+        OnOrphan::Freeze => "freeze",
+        OnOrphan::Stop => "stop",
+    };
+    let clawkerd = format!("{AGENT_DIR}/clawkerd");
+    vec![
+        clawkerd,
+        "init".into(),
+        "--on-absent=await".into(),
+        format!("--on-orphan={on_orphan}"),
+        "--".into(),
+    ]
+}
+
+/// What no agent may be shown: our state, our socket and where the engine keeps its own.
+fn protected(core: &Core) -> Vec<std::path::PathBuf> {
+    let mut paths = vec![core.config.state_dir.clone(), core.config.admin_socket.clone()];
+    if !core.engine.root_dir.is_empty() {
+        paths.push(core.engine.root_dir.clone().into());
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_made_up_only_when_none_is_given() {
+        assert_eq!(name("p", "a").expect("given").to_string(), "clawker.p.a");
+        let made = name("", "").expect("made up").to_string();
+        assert!(
+            made.starts_with("clawker.agent-") && made.len() == "clawker.agent-".len() + 6,
+            "{made}"
+        );
+        for (project, agent) in [
+            ("P", "a"),
+            ("p", "-a"),
+            ("p.q", "a"),
+            ("p", "a b"),
+            (&"x".repeat(25), "a"),
+        ] {
+            assert_eq!(
+                name(project, agent).expect_err("malformed").exit,
+                2,
+                "{project:?} {agent:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_name_is_made_once_at_a_time() {
+        let creating = Creating::default();
+        let name = FullName::parse("clawker.a").expect("name");
+        let claim = creating.claim(&name).expect("first");
+        let Err(fault) = creating.claim(&name) else {
+            panic!("claimed twice")
+        };
+        assert_eq!(fault.exit, 73);
+        drop(claim);
+        assert!(creating.claim(&name).is_ok());
+    }
+
+    #[test]
+    fn clawkerd_is_told_by_arguments_alone() {
+        assert_eq!(
+            entrypoint(OnOrphan::Stop),
+            [
+                "/.clawker/clawkerd",
+                "init",
+                "--on-absent=await",
+                "--on-orphan=stop",
+                "--"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wish_is_read_or_refused_by_name() {
+        let read = |change: fn(&mut CreateAgentRequest)| {
+            let mut request = CreateAgentRequest {
+                agent: "a".into(),
+                image: "i".into(),
+                ..Default::default()
+            };
+            change(&mut request);
+            Wish::read(&request)
+        };
+        let plain = read(|_| {}).expect("plain");
+        assert_eq!(
+            (plain.egress, plain.network, plain.on_orphan),
+            (Egress::Open, Network::Default, OnOrphan::Freeze)
+        );
+        assert_eq!(
+            read(|r| r.network = "none".into()).expect("none").network,
+            Network::None
+        );
+        for change in [
+            (|r| r.on_orphan = "hope".into()) as fn(&mut CreateAgentRequest),
+            |r| r.egress = vec!["example.org:1".into()],
+            |r| r.agent = "A".into(),
+            |r| r.command = vec!["x\0".into()],
+        ] {
+            assert!(read(change).is_err());
+        }
+    }
+}
