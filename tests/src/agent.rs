@@ -1,0 +1,346 @@
+//! An agent: made by `clawker run`, looked at through `clawker ps`, tried out through `clawker exec`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::listener::Listener;
+use crate::ran::{Ran, Running};
+use crate::wait::{PATIENCE, until, until_true};
+
+/// Options of `clawker run`.
+pub struct AgentBuilder<'h> {
+    host: &'h Host,
+    name: String,
+    image: Option<String>,
+    options: Vec<String>,
+    command: Vec<String>,
+}
+
+impl<'h> AgentBuilder<'h> {
+    pub fn new(host: &'h Host, name: &str) -> Self {
+        let command = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done"]
+            .map(str::to_owned)
+            .to_vec();
+        Self {
+            host,
+            name: name.to_owned(),
+            image: None,
+            options: Vec::new(),
+            command,
+        }
+    }
+
+    #[must_use]
+    pub fn image(mut self, image: &str) -> Self {
+        self.image = Some(image.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn command<const N: usize>(mut self, command: [&str; N]) -> Self {
+        self.command = command.map(str::to_owned).to_vec();
+        self
+    }
+
+    /// A command for `sh -c`.
+    #[must_use]
+    pub fn script(self, script: &str) -> Self {
+        self.command(["sh", "-c", script])
+    }
+
+    /// Any option of `clawker run`.
+    #[must_use]
+    pub fn option<const N: usize>(mut self, option: [&str; N]) -> Self {
+        self.options.extend(option.map(str::to_owned));
+        self
+    }
+
+    /// The only places that it may connect to.
+    #[must_use]
+    pub fn egress(self, to: &[&Listener]) -> Self {
+        to.iter()
+            .fold(self, |agent, listener| agent.option(["--egress", &listener.address()]))
+    }
+
+    #[must_use]
+    pub fn root(self) -> Self {
+        self.option(["--user", "0"])
+    }
+
+    /// The host's shared folder at `/shared`.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        let volume = format!("{}:/shared", self.host.shared_dir().display());
+        self.option(["--volume", &volume])
+    }
+
+    /// The static adversary at `/adversary`.
+    pub fn adversary(self) -> Result<Self> {
+        let volume = format!("{}:/adversary:ro", crate::bins::adversary_dir()?.display());
+        Ok(self.option(["--volume", &volume]))
+    }
+
+    fn args(&self, detach: bool) -> Result<Vec<String>> {
+        let image = match &self.image {
+            Some(image) => image.clone(),
+            None => self.host.busybox()?,
+        };
+        let mut args = vec!["run".to_owned()];
+        if detach {
+            args.push("--detach".to_owned());
+        }
+        args.extend(["--project", self.host.project(), "--name", &self.name].map(str::to_owned));
+        args.extend(self.options.clone());
+        args.extend([image, "--".to_owned()]);
+        args.extend(self.command.clone());
+        Ok(args)
+    }
+
+    /// Makes and starts it, and returns when its command runs.
+    pub fn run(self) -> Result<Agent<'h>> {
+        let args = self.args(true)?;
+        self.host.cli(&args)?.ok().with_context(|| self.host.log_tail())?;
+        Ok(Agent {
+            host: self.host,
+            name: self.name,
+        })
+    }
+
+    /// `clawker run` in the foreground, to its end.
+    pub fn run_to_end(self) -> Result<Ran> {
+        let args = self.args(false)?;
+        self.host.cli(&args)
+    }
+
+    /// `clawker run --detach` of which nobody waits for the end.
+    pub fn run_in_background(self) -> Result<(Agent<'h>, Running)> {
+        let args = self.args(true)?;
+        let running = self.host.cli_in_background(&args)?;
+        Ok((
+            Agent {
+                host: self.host,
+                name: self.name,
+            },
+            running,
+        ))
+    }
+}
+
+/// An agent that exists.
+#[derive(Clone)]
+pub struct Agent<'h> {
+    pub host: &'h Host,
+    pub name: String,
+}
+
+impl Agent<'_> {
+    /// `project.agent`, as people write it.
+    pub fn short(&self) -> String {
+        format!("{}.{}", self.host.project(), self.name)
+    }
+
+    /// `clawker.project.agent`, as the journal has it.
+    pub fn full(&self) -> String {
+        format!("clawker.{}", self.short())
+    }
+
+    /// What `clawker ps --json` says of it.
+    pub fn view(&self) -> Result<Value> {
+        let full = self.full();
+        let all = self.host.ps()?;
+        let found = all.iter().find(|view| view["name"] == full.as_str());
+        Ok(found.with_context(|| format!("`clawker ps` has no {full}"))?.clone())
+    }
+
+    pub fn container(&self) -> Result<String> {
+        Ok(self.view()?["container_id"]
+            .as_str()
+            .context("a container id")?
+            .to_owned())
+    }
+
+    pub fn inspect(&self) -> Result<Value> {
+        self.host
+            .docker
+            .inspect(&self.container()?)?
+            .context("the container is gone")
+    }
+
+    /// The pid of its init, as Docker has it.
+    pub fn init_pid(&self) -> Result<i32> {
+        let pid = self.inspect()?["State"]["Pid"].as_i64().unwrap_or(0);
+        ensure!(pid > 0, "{} doesn't run", self.full());
+        Ok(i32::try_from(pid)?)
+    }
+
+    /// What its command and clawkerd have printed in all its starts.
+    pub fn logs(&self) -> Result<String> {
+        self.host.docker.logs(&self.container()?)
+    }
+
+    /// Waits until it has printed `line`.
+    pub fn expect_log(&self, line: &str) -> Result<()> {
+        until_true(&format!("{} to print {line:?}", self.name), PATIENCE, || {
+            let logs = self.logs()?;
+            ensure!(logs.lines().any(|l| l == line), "it printed\n{logs}");
+            Ok(true)
+        })
+    }
+
+    /// Runs something in it, as its own user.
+    pub fn exec<const N: usize>(&self, argv: [&str; N]) -> Result<Ran> {
+        self.exec_with(&[], &argv)
+    }
+
+    /// Runs something in it as root.
+    pub fn exec_as_root<const N: usize>(&self, argv: [&str; N]) -> Result<Ran> {
+        self.exec_with(&["--user", "0"], &argv)
+    }
+
+    fn exec_with(&self, options: &[&str], argv: &[&str]) -> Result<Ran> {
+        let short = self.short();
+        let args: Vec<&str> = ["exec"]
+            .iter()
+            .chain(options)
+            .copied()
+            .chain([short.as_str(), "--"])
+            .collect();
+        self.host.cli(args.iter().chain(argv))
+    }
+
+    /// Whether a connection of its own gets an answer from there.
+    pub fn tries_to_reach(&self, listener: &Listener) -> Result<bool> {
+        let url = format!("http://{}/", listener.address());
+        Ok(self.exec(["wget", "-q", "-T", "2", "-O", "-", &url])?.code == 0)
+    }
+
+    pub fn contain(&self, action: &str) -> Result<Value> {
+        self.contain_with(action, &[])
+    }
+
+    pub fn contain_with(&self, action: &str, options: &[&str]) -> Result<Value> {
+        let short = self.short();
+        let args = ["contain", short.as_str(), action, "--json", "--reason", "a test"];
+        let ran = self
+            .host
+            .cli(args.iter().chain(options))?
+            .ok()
+            .with_context(|| self.host.log_tail())?;
+        ran.objects()?
+            .into_iter()
+            .next()
+            .context("`clawker contain` says what is in force")
+    }
+
+    pub fn release(&self) -> Result<Value> {
+        let ran = self
+            .host
+            .cli(["release", &self.short(), "--json"])?
+            .ok()
+            .with_context(|| self.host.log_tail())?;
+        ran.objects()?
+            .into_iter()
+            .next()
+            .context("`clawker release` says what is in force")
+    }
+
+    /// Waits until the containment that is in force holds `word`.
+    pub fn expect_containment(&self, word: &str) -> Result<()> {
+        self.expect("containment", |view| {
+            view["containment"].as_str().is_some_and(|text| text.contains(word))
+        })
+        .with_context(|| format!("{} should be {word}", self.name))
+    }
+
+    /// Waits until `clawker ps` says of it what `wanted` asks.
+    pub fn expect(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
+        until_true(&format!("{}'s {what}", self.name), PATIENCE, || {
+            let view = self.view()?;
+            ensure!(wanted(&view), "it is {view}");
+            Ok(true)
+        })
+        .with_context(|| self.host.log_tail())
+    }
+
+    /// Waits until the control plane holds its session and trusts it.
+    pub fn expect_session(&self) -> Result<()> {
+        self.expect("session", |view| {
+            view["session"] == "connected" && view["trust"] == "trusted"
+        })
+    }
+
+    pub fn expect_exited(&self, code: i32) -> Result<()> {
+        self.expect("exit", |view| view["status"] == "exited" && view["exit_code"] == code)
+    }
+
+    /// The exit code that `clawker wait` gives.
+    pub fn wait_exit(&self) -> Result<i32> {
+        let ran = self.host.cli(["wait", &self.short()])?.ok()?;
+        ran.stdout
+            .trim()
+            .parse()
+            .with_context(|| format!("`clawker wait` printed {:?}", ran.stdout))
+    }
+
+    /// How often AgentReady was carried out, and how often the command's first line was printed.
+    pub fn times_printed(&self, line: &str) -> Result<usize> {
+        Ok(self.logs()?.lines().filter(|l| *l == line).count())
+    }
+
+    /// Pids of the container's processes, as this machine counts, with their command lines.
+    pub fn processes(&self) -> Result<Vec<Process>> {
+        processes_of(&self.container()?)
+    }
+
+    /// Its current session half, as this machine counts.
+    pub fn session_half(&self) -> Result<i32> {
+        until("a session half", PATIENCE, || {
+            let all = self.processes()?;
+            Ok(all.iter().find(|p| p.command == "clawkerd session").map(|p| p.pid))
+        })
+    }
+
+    pub fn wait_for_log(&self, patience: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        until(&format!("{}'s output", self.name), patience, || {
+            let logs = self.logs()?;
+            Ok(wanted(&logs).then_some(logs))
+        })
+    }
+}
+
+/// A process of a container.
+#[derive(Debug, Clone)]
+pub struct Process {
+    pub pid: i32,
+    /// Arguments, joined by spaces; empty for a zombie.
+    pub command: String,
+    pub zombie: bool,
+}
+
+/// Every process whose cgroup names the container.
+pub fn processes_of(container: &str) -> Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("reading /proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        // Processes end while they are looked at.
+        let read = |file: &str| std::fs::read_to_string(entry.path().join(file));
+        let (Ok(cgroup), Ok(stat)) = (read("cgroup"), read("stat")) else {
+            continue;
+        };
+        if !cgroup.contains(container) {
+            continue;
+        }
+        let command = read("cmdline")
+            .unwrap_or_default()
+            .trim_end_matches('\0')
+            .replace('\0', " ");
+        let zombie = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+        found.push(Process { pid, command, zombie });
+    }
+    Ok(found)
+}
