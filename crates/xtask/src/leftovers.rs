@@ -15,8 +15,10 @@ use crate::engine::api::Api;
 use crate::project::Project;
 use crate::say::say;
 
-/// The default label prefix. Tests have prefixes of their own below it: `dev.clawker.test-1234.managed`.
+/// The default label prefix; what set-up probes with is below it.
 const PREFIX: &str = "dev.clawker.";
+/// Prefixes of control planes that tests, demo and scorecard start: `test.clawker.<who>.managed`.
+const TRIALS: [&str; 4] = ["test.clawker", "demo.clawker", "bench.clawker", "clawker-test"];
 /// The labels that a control plane with the default prefix writes: its agents aren't ours to judge.
 const IN_USE: [&str; 6] = ["managed", "purpose", "project", "agent", "owner", "run"];
 /// Docker and the kernel need a moment to let go.
@@ -142,7 +144,8 @@ fn labelled(listed: &Value, name: impl Fn(&Value) -> Option<&str>) -> Vec<(Strin
 }
 
 fn is_test_label(label: &str) -> bool {
-    label.strip_prefix(PREFIX).is_some_and(|rest| !IN_USE.contains(&rest))
+    TRIALS.iter().any(|prefix| label.starts_with(prefix))
+        || label.strip_prefix(PREFIX).is_some_and(|rest| !IN_USE.contains(&rest))
 }
 
 /// Programs from the target folder, and clawkerd wherever it runs; not ourselves and not who started us.
@@ -244,6 +247,7 @@ mod tests {
             ("dev.clawker.project", false),
             ("dev.clawker.test-12.managed", true),
             ("dev.clawker.probe", true),
+            ("test.clawker.p12x3.managed", true),
             ("dev.clawkerish.x", false),
             ("maintainer", false),
         ] {
