@@ -1,1 +1,24 @@
+//! clawkerd: PID 1 of every agent container, small and static.
+//!
+//! ```text
+//!  control plane                         the container
+//!  session.sock  <---- connects --------  PID 1 (init)   one thread, no async, no TLS: reaps, owns every wait,
+//!       |                                   |   ^        pipe and pty, runs the agent's command
+//!       |            SCM_RIGHTS: connection |   | SOCK_SEQPACKET: requests, heartbeats
+//!       |            and bundle, rings      v   |
+//!       +------- TLS, gRPC -------------  session half   tokio; SIGKILL costs nothing but a reconnect
+//! ```
+//!
+//! [`init`] is PID 1, [`session`] the half that it starts, [`halves`] what they say to each other. Neither calls a
+//! name service: addresses and ids are numbers, users come from the image's files by our own parser.
 
+pub mod cli;
+pub mod confined;
+pub mod halves;
+pub mod init;
+pub mod ring;
+pub mod session;
+pub mod user;
+
+/// What `--version` and HelloAck say.
+pub const BUILD: &str = concat!("clawkerd ", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,73 @@
+//! PID 1: one thread that polls. Reaps from its first second, owns every wait, pipe and pty, and does nothing that
+//! could block: no TLS, no async runtime, no name service, no lock that another process holds.
+//!
+//! ```text
+//!              start
+//!                | half forked, socket dialled                     SIGTERM: exit 143
+//!                v
+//!   waiting: no session yet, nothing of the user's runs  --------------------------+
+//!                | preamble answered, half hardened: connection and bundle          |
+//!                v handed over                                                      |
+//!   in session: execs of steps; AgentReady spawns `main`, once a start              |
+//!                | main ends                                                        v
+//!   ending: its end is told, what is left is killed and thawed ----------------> exit
+//! ```
+//!
+//! The session half may die at any time ([`half`]); so may the connection ([`link`]). Both come back by themselves
+//! and neither touches a running exec. PID 1 writes the freezer for its lease only ([`lease`]), and thaws only to end.
+
+mod agent;
+mod child;
+mod command;
+mod end;
+mod exec;
+mod half;
+mod health;
+mod lease;
+mod link;
+mod pipes;
+mod ready;
+mod report;
+mod requests;
+mod secrets;
+mod spawn;
+mod supervisor;
+mod terminal;
+
+use std::path::PathBuf;
+
+use crate::cli::{MISCONFIGURED, OnAbsent, OnOrphan};
+
+/// What PID 1 is told on its command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Where the control plane's sockets are, mounted read-only.
+    pub run_dir: PathBuf,
+    pub on_absent: OnAbsent,
+    pub on_orphan: OnOrphan,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            run_dir: PathBuf::from("/.clawker-run"),
+            on_absent: OnAbsent::Await(None),
+            on_orphan: OnOrphan::default(),
+        }
+    }
+}
+
+/// Runs until the agent's command has ended; the container's exit code.
+pub fn run(options: Options) -> u8 {
+    if std::process::id() != 1 {
+        terminal::say("this is not PID 1; clawkerd init is a container's first process");
+        return MISCONFIGURED;
+    }
+    match supervisor::Supervisor::new(options) {
+        Ok(supervisor) => supervisor.run(),
+        Err(error) => {
+            terminal::say(&format!("can't start: {error}"));
+            MISCONFIGURED
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! `clawkerd init … -- CMD…` as PID 1; `clawkerd session` is started by that; `clawkerd --version [--json]`.
+
+use std::process::ExitCode;
+
+use clawkerd::cli::{self, Invocation};
+use clawkerd::{init, session};
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Invocation::Version { json }) => {
+            println!("{}", cli::version(json));
+            ExitCode::SUCCESS
+        }
+        Ok(Invocation::Init(options)) => ExitCode::from(init::run(options)),
+        Ok(Invocation::Session) => ExitCode::from(session::run()),
+        Err(error) => {
+            eprintln!("clawkerd: {error}");
+            ExitCode::from(cli::MISCONFIGURED)
+        }
+    }
+}

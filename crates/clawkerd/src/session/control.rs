@@ -1,0 +1,229 @@
+//! `SessionService.Session`: commands in, responses out.
+//!
+//! ```text
+//!  connected --Hello within 10 s--> open --commands--> open --stream or connection ends--> over
+//! ```
+//! Commands that PID 1 carries out are passed on and their answers forwarded in order; files and registration are
+//! done here. The end of the stream is the end of the connection: PID 1 dials anew.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clawker_wire::PROTOCOL;
+use clawker_wire::session::command::Body as Command;
+use clawker_wire::session::response::Body;
+use clawker_wire::session::session_service_server::SessionService;
+use clawker_wire::session::{self as pb, IoFrame, Response};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, Streaming};
+
+use super::hub::{Hub, RESPONSES, Responses, respond};
+use super::serve::Identity;
+use super::{convert, io, register};
+use crate::confined::{self, FileError, NewFile, When};
+use crate::halves::Request as Ask;
+use crate::user::Files;
+
+const HELLO: Duration = Duration::from_secs(10);
+
+pub struct Service {
+    hub: Arc<Hub>,
+    identity: Arc<Identity>,
+    over: Arc<Notify>,
+    /// Everything that this connection has started; gone with it.
+    tasks: Arc<Mutex<JoinSet<()>>>,
+}
+
+impl Service {
+    /// `over` is notified when the session is.
+    pub fn new(hub: Arc<Hub>, identity: Arc<Identity>, over: Arc<Notify>) -> Self {
+        Self {
+            hub,
+            identity,
+            over,
+            tasks: Arc::default(),
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl SessionService for Service {
+    type SessionStream = BoxStream<Response>;
+    type IoStream = BoxStream<IoFrame>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::Command>>,
+    ) -> Result<tonic::Response<Self::SessionStream>, Status> {
+        let (to, responses) = mpsc::channel(RESPONSES);
+        let session = Session {
+            hub: Arc::clone(&self.hub),
+            identity: Arc::clone(&self.identity),
+            to,
+        };
+        let over = Arc::clone(&self.over);
+        self.spawn(async move {
+            if let Err(status) = session.run(request.into_inner()).await {
+                let _ = session.to.send(Err(status)).await;
+            }
+            session.hub.leave(&session.to);
+            over.notify_one();
+        });
+        Ok(tonic::Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn io(&self, request: Request<Streaming<IoFrame>>) -> Result<tonic::Response<Self::IoStream>, Status> {
+        let (frames, tasks) = io::attach(Arc::clone(&self.hub), request.into_inner()).await?;
+        for task in tasks {
+            self.spawn(task);
+        }
+        Ok(tonic::Response::new(Box::pin(ReceiverStream::new(frames))))
+    }
+}
+
+struct Session {
+    hub: Arc<Hub>,
+    identity: Arc<Identity>,
+    to: Responses,
+}
+
+impl Session {
+    async fn run(&self, mut commands: Streaming<pb::Command>) -> Result<(), Status> {
+        let first = tokio::time::timeout(HELLO, commands.message());
+        let first = first.await.map_err(|_| Status::deadline_exceeded("no Hello came"))??;
+        let Some(pb::Command {
+            id,
+            body: Some(Command::Hello(hello)),
+        }) = first
+        else {
+            return Err(Status::failed_precondition("the first message is Hello"));
+        };
+        let lease = hello.lease.map(|lease| lease.seconds);
+        self.hub.hello(id, hello.protocol.min(PROTOCOL), lease, self.to.clone());
+        // Files and registration may take long; nothing else waits for them.
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                command = commands.message() => match command? {
+                    Some(pb::Command { id, body: Some(body) }) => self.obey(id, body, &mut tasks)?,
+                    Some(_) => return Err(Status::invalid_argument("a command without a body")),
+                    None => return Ok(()),
+                },
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+    }
+
+    fn obey(&self, id: u64, command: Command, tasks: &mut JoinSet<()>) -> Result<(), Status> {
+        let ask = match command {
+            Command::Hello(_) => return Err(Status::failed_precondition("a second Hello")),
+            Command::WriteFile(file) => {
+                self.in_background(id, tasks, move || write_file(&file));
+                return Ok(());
+            }
+            Command::ReadFile(file) => {
+                self.in_background(id, tasks, move || read_file(&file));
+                return Ok(());
+            }
+            Command::RegisterRequired(required) => {
+                let (hub, identity, to) = (Arc::clone(&self.hub), Arc::clone(&self.identity), self.to.clone());
+                tasks.spawn(async move {
+                    let done = register::register(&hub, &identity, &required.token).await;
+                    respond(&to, id, Body::RegisterDone(done));
+                });
+                return Ok(());
+            }
+            Command::Exec(exec) => Ask::Exec(Box::new(convert::exec(exec))),
+            Command::Signal(signal) => Ask::Signal {
+                exec_id: signal.exec_id,
+                signo: signal.signo,
+            },
+            Command::AgentInitialized(_) => Ask::Initialized,
+            Command::AgentReady(ready) => match convert::ready(ready) {
+                Some(ready) => Ask::Ready(Box::new(ready)),
+                None => {
+                    respond(
+                        &self.to,
+                        id,
+                        convert::failed("bad_request", "AgentReady without a command"),
+                    );
+                    return Ok(());
+                }
+            },
+            Command::Lease(lease) => Ask::Lease { seconds: lease.seconds },
+            Command::AckExit(ack) => Ask::AckExit { exec_id: ack.exec_id },
+        };
+        self.hub.forward(id, ask, self.to.clone());
+        Ok(())
+    }
+
+    /// On a thread that may block: the file may lie on a share that doesn't answer.
+    fn in_background(
+        &self,
+        id: u64,
+        tasks: &mut JoinSet<()>,
+        work: impl FnOnce() -> Result<Body, FileError> + Send + 'static,
+    ) {
+        let to = self.to.clone();
+        tasks.spawn_blocking(move || {
+            let body = work().unwrap_or_else(|error| convert::failed(error.code(), error.to_string()));
+            respond(&to, id, body);
+        });
+    }
+}
+
+fn write_file(file: &pb::WriteFile) -> Result<Body, FileError> {
+    let root = root(&file.path)?;
+    let owner = match Files::read().resolve(&file.owner) {
+        Ok(owner) => owner,
+        Err(error) => return Ok(convert::failed("bad_user", error.to_string())),
+    };
+    let written = confined::write(
+        &root,
+        &NewFile {
+            path: &file.path,
+            mode: file.mode,
+            uid: owner.uid,
+            gid: owner.gid,
+            when: match file.when() {
+                pb::WriteWhen::Always => When::Always,
+                pb::WriteWhen::IfAbsent => When::IfAbsent,
+                pb::WriteWhen::IfChanged => When::IfChanged,
+            },
+            content: &file.content,
+        },
+    )?;
+    Ok(Body::FileWritten(pb::FileWritten { written }))
+}
+
+fn read_file(file: &pb::ReadFile) -> Result<Body, FileError> {
+    let max = if file.max == 0 {
+        confined::MAX_FILE
+    } else {
+        file.max as usize
+    };
+    let content = confined::read(&root(&file.path)?, &file.path, max)?;
+    Ok(Body::FileContent(pb::FileContent {
+        content: content.into(),
+    }))
+}
+
+fn root(path: &str) -> Result<std::os::fd::OwnedFd, FileError> {
+    confined::root().map_err(|source| FileError::Io {
+        what: "opening the root for",
+        path: path.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,244 @@
+//! The middle of the session half: what PID 1 said last, who waits for which answer, and the session that hears of it.
+//!
+//! Replies and events go to the session's stream here, in the order in which PID 1 sent them, so `Exited` never
+//! overtakes `Started`.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clawker_wire::session::response::Body;
+use clawker_wire::session::{self as pb, Response};
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::Status;
+
+use super::convert;
+use crate::halves::{ExecReport, MAIN, Reply, Request, RingInfo, ToHalf, ToInit};
+use crate::ring;
+
+/// Most responses that a session may leave unread.
+pub const RESPONSES: usize = 8192;
+
+pub type Responses = mpsc::Sender<Result<Response, Status>>;
+
+pub struct Hub {
+    out: mpsc::UnboundedSender<ToInit>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last_id: u64,
+    waiting: HashMap<u64, Waiting>,
+    execs: HashMap<String, Arc<Mirror>>,
+    health: Option<(bool, String)>,
+    session: Option<Responses>,
+}
+
+enum Waiting {
+    /// The answer is the response to this command.
+    Forward {
+        command: u64,
+        to: Responses,
+    },
+    /// The answer makes this the session that hears of everything.
+    Hello {
+        command: u64,
+        protocol: u32,
+        to: Responses,
+    },
+    Socket(oneshot::Sender<Result<OwnedFd, String>>),
+}
+
+/// One exec as PID 1 reported it, with its rings.
+pub struct Mirror {
+    pub rings: [Option<ring::Reader>; 2],
+    pub report: watch::Sender<ExecReport>,
+}
+
+impl Hub {
+    pub fn new(out: mpsc::UnboundedSender<ToInit>) -> Self {
+        Self {
+            out,
+            state: Mutex::default(),
+        }
+    }
+
+    pub fn send(&self, message: ToInit) {
+        // Without PID 1 this process ends anyway.
+        let _ = self.out.send(message);
+    }
+
+    pub fn exec(&self, id: &str) -> Option<Arc<Mirror>> {
+        self.state().execs.get(id).cloned()
+    }
+
+    /// Asks PID 1; its answer becomes the response to `command`.
+    pub fn forward(&self, command: u64, request: Request, to: Responses) {
+        self.ask(request, Waiting::Forward { command, to });
+    }
+
+    pub fn hello(&self, command: u64, protocol: u32, lease: Option<u32>, to: Responses) {
+        self.ask(Request::Hello { lease }, Waiting::Hello { command, protocol, to });
+    }
+
+    /// A connection to the agent socket, made by PID 1.
+    pub async fn agent_socket(&self) -> Result<OwnedFd, String> {
+        let (tx, rx) = oneshot::channel();
+        let id = self.wait(Waiting::Socket(tx));
+        self.send(ToInit::NeedAgentSocket { id });
+        rx.await.unwrap_or_else(|_| Err("PID 1 did not answer".to_owned()))
+    }
+
+    /// This session hears of nothing any more.
+    pub fn leave(&self, session: &Responses) {
+        let mut state = self.state();
+        if state
+            .session
+            .as_ref()
+            .is_some_and(|current| current.same_channel(session))
+        {
+            state.session = None;
+        }
+    }
+
+    /// One message of PID 1's.
+    pub fn hear(&self, message: ToHalf, mut fds: Vec<OwnedFd>) {
+        let mut state = self.state();
+        match message {
+            ToHalf::Session => {}
+            ToHalf::AgentSocket { id, error } => {
+                if let Some(Waiting::Socket(to)) = state.waiting.remove(&id) {
+                    let socket = fds
+                        .pop()
+                        .ok_or_else(|| error.unwrap_or_else(|| "no descriptor came".to_owned()));
+                    let _ = to.send(socket);
+                }
+            }
+            ToHalf::Reply { id, reply } => state.answer(id, reply),
+            ToHalf::Exec { report, rings } => {
+                let main_ended = report.exec_id == MAIN && report.ended.is_some();
+                let news = state.update(report, &rings, fds);
+                let in_session = state.session.is_some();
+                for body in news {
+                    state.tell(body);
+                }
+                if main_ended {
+                    self.send(ToInit::MainEndNoted { in_session });
+                }
+            }
+            ToHalf::Gone { exec_id } => {
+                state.execs.remove(&exec_id);
+            }
+            ToHalf::Health { healthy, detail } => {
+                state.health = Some((healthy, detail.clone()));
+                state.tell(Body::Health(pb::Health { healthy, detail }));
+            }
+        }
+    }
+
+    fn ask(&self, request: Request, waiting: Waiting) {
+        let id = self.wait(waiting);
+        self.send(ToInit::Request { id, request });
+    }
+
+    fn wait(&self, waiting: Waiting) -> u64 {
+        let mut state = self.state();
+        state.last_id += 1;
+        let id = state.last_id;
+        state.waiting.insert(id, waiting);
+        id
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn answer(&mut self, id: u64, reply: Reply) {
+        match (self.waiting.remove(&id), reply) {
+            (Some(Waiting::Forward { command, to }), reply) => {
+                // An exec that had ended before it was asked for again: whoever attaches hears of it too.
+                let attached = match &reply {
+                    Reply::Started { exec_id, .. } => self.execs.get(exec_id).map(|exec| exec.report.borrow().clone()),
+                    _ => None,
+                };
+                respond(&to, command, convert::reply(reply));
+                for body in attached.iter().flat_map(convert::ends) {
+                    respond(&to, 0, body);
+                }
+            }
+            (Some(Waiting::Hello { command, protocol, to }), Reply::State(known)) => {
+                let execs = self
+                    .execs
+                    .values()
+                    .map(|exec| convert::exec_state(&exec.report.borrow()))
+                    .collect();
+                let (lives, stopped) = (known.session_lives, known.half_stopped);
+                respond(
+                    &to,
+                    command,
+                    Body::HelloAck(convert::hello_ack(*known, protocol, execs)),
+                );
+                if stopped {
+                    respond(&to, 0, Body::SessionHalfStopped(pb::SessionHalfStopped { lives }));
+                }
+                if let Some((healthy, detail)) = self.health.clone() {
+                    respond(&to, 0, Body::Health(pb::Health { healthy, detail }));
+                }
+                self.session = Some(to);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a report changes, as the session should hear it.
+    fn update(&mut self, report: ExecReport, rings: &[RingInfo], fds: Vec<OwnedFd>) -> Vec<Body> {
+        let before = self
+            .execs
+            .get(&report.exec_id)
+            .map(|mirror| mirror.report.borrow().clone());
+        let mut news = convert::ends(&report);
+        if let Some(before) = &before {
+            let told = convert::ends(before);
+            news.retain(|body| !told.contains(body));
+        }
+        match self.execs.get(&report.exec_id) {
+            Some(mirror) if rings.is_empty() => {
+                mirror.report.send_replace(report);
+            }
+            _ => {
+                let mut readers = [None, None];
+                for (info, fd) in rings.iter().zip(fds) {
+                    let capacity = usize::try_from(info.capacity).unwrap_or(0);
+                    readers[info.stream.index()] = ring::Reader::new(fd.as_fd(), capacity).ok();
+                }
+                let mirror = Mirror {
+                    rings: readers,
+                    report: watch::Sender::new(report.clone()),
+                };
+                self.execs.insert(report.exec_id, Arc::new(mirror));
+            }
+        }
+        news
+    }
+
+    fn tell(&mut self, body: Body) {
+        if let Some(session) = &self.session
+            && !respond(session, 0, body)
+        {
+            // It doesn't read: another connection will.
+            self.session = None;
+        }
+    }
+}
+
+/// Without waiting; whether there was room.
+pub fn respond(to: &Responses, command: u64, body: Body) -> bool {
+    to.try_send(Ok(Response {
+        id: command,
+        body: Some(body),
+    }))
+    .is_ok()
+}
