@@ -4,7 +4,7 @@ use clap::CommandFactory;
 
 /// `docs/cli.md`, whole.
 pub fn markdown() -> String {
-    let mut root = crate::Cli::command();
+    let mut root = crate::Cli::command().term_width(100);
     root.build();
     let mut page = String::from(
         "# clawker on the command line\n\n\
@@ -12,9 +12,18 @@ pub fn markdown() -> String {
          writes it anew.\n\n## clawker\n\n",
     );
     push(&mut page, &mut root);
-    for verb in root.get_subcommands_mut() {
+    for verb in root.get_subcommands() {
         page.push_str(&format!("\n## clawker {}\n\n", verb.get_name()));
-        push(&mut page, verb);
+        // What holds for every verb is said once.
+        let globals: Vec<_> = verb
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .map(|arg| arg.get_id().clone())
+            .collect();
+        let mut own = globals
+            .iter()
+            .fold(verb.clone(), |verb, id| verb.mut_arg(id, |arg| arg.hide(true)));
+        push(&mut page, &mut own);
     }
     page
 }

@@ -100,8 +100,7 @@ impl CommandError {
 /// A refusal of the control plane, which names exit code and hint in the status' metadata.
 impl From<Status> for CommandError {
     fn from(status: Status) -> Self {
-        let text = |key| status.metadata().get(key).and_then(|value| value.to_str().ok());
-        let told = text("clawker-exit").and_then(|code| code.parse().ok());
+        let told = told_exit(&status);
         let kind = match (told, status.code()) {
             (Some(code), _) => Kind::Code(code),
             (None, Code::InvalidArgument) => Kind::Usage,
@@ -112,7 +111,11 @@ impl From<Status> for CommandError {
             (None, _) if is_cut(&status) => Kind::NoControlPlane,
             (None, _) => Kind::Failed,
         };
-        let hint = match (text("clawker-hint"), status.code(), kind) {
+        let hint = status
+            .metadata()
+            .get("clawker-hint")
+            .and_then(|value| value.to_str().ok());
+        let hint = match (hint, status.code(), kind) {
             (Some(hint), _, _) => Some(hint.to_owned()),
             (None, Code::Unimplemented, _) => {
                 Some("clawker and the control plane are of different versions: `clawker status`".to_owned())
@@ -121,7 +124,10 @@ impl From<Status> for CommandError {
             _ => None,
         };
         let message = match (status.message(), kind) {
-            (_, Kind::NoControlPlane) if told.is_none() => "the connection to the control plane broke".to_owned(),
+            // tonic's own words for a transport that broke help nobody.
+            (_, Kind::NoControlPlane) if told.is_none() && status.source().is_some() => {
+                "the connection to the control plane broke".to_owned()
+            }
             ("", _) => format!("the control plane refused: {:?}", status.code()),
             (message, _) => message.to_owned(),
         };
@@ -133,12 +139,21 @@ impl From<Status> for CommandError {
     }
 }
 
-/// Whether the connection broke under a call, as opposed to the control plane answering it.
+/// Whether the connection broke under a call, or the control plane is about to end, as opposed to its answer.
 pub fn is_cut(status: &Status) -> bool {
-    !status.metadata().contains_key("clawker-exit")
-        && (status.code() == Code::Unavailable
-            || matches!(
+    match told_exit(status) {
+        Some(code) => code == exit::NO_CONTROL_PLANE,
+        None if status.code() == Code::Unavailable => true,
+        // Only what tonic made itself has a source.
+        None => {
+            matches!(
                 status.code(),
                 Code::Unknown | Code::Internal | Code::Cancelled | Code::Aborted
-            ) && status.source().is_some())
+            ) && status.source().is_some()
+        }
+    }
+}
+
+fn told_exit(status: &Status) -> Option<u8> {
+    status.metadata().get("clawker-exit")?.to_str().ok()?.parse().ok()
 }

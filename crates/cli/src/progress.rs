@@ -64,6 +64,14 @@ impl Progress {
         Ok(())
     }
 
+    /// The command runs; a program may want to know.
+    pub async fn running(&mut self, term: &mut Term) {
+        self.make_way();
+        if matches!(self.style, Style::Json) {
+            object(term, &serde_json::json!({"progress": "running"})).await;
+        }
+    }
+
     /// Clears the line before anything else is written to the terminal; what follows are plain lines.
     pub fn make_way(&mut self) {
         if let Style::Spinner(bar) = &self.style {

@@ -2,7 +2,7 @@
 //! and the exit here. One loop owns all of it, so nothing is spawned and nothing waits for anything else.
 //!
 //! ```text
-//! waiting ──Ready──▶ running ──Exit──▶ draining ──output ended, or silent for 5 s──▶ End::Exit
+//! waiting ──Ready──▶ running ──Exit──▶ draining ──output ended, or silent too long──▶ End::Exit
 //!    │ signal           │ 3rd interrupt; any signal while raw
 //!    ▼                  ▼
 //! End::Early         End::Left            a stream that breaks in any state but draining: End::Cut
@@ -12,7 +12,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use clawker_wire::admin::{Exit, PlanProgress, Refused};
@@ -28,8 +27,6 @@ use crate::progress::Progress;
 use crate::term::{RawGuard, Signal, Signals, Size, Term, output_error};
 
 const CHUNK: usize = 32 * 1024;
-/// How long output may be silent after the exit, while its stream has not ended.
-const DRAIN: Duration = Duration::from_secs(5);
 const SIGINT: u8 = 2;
 /// So many interrupts end the wait for a command that doesn't end by them.
 const INTERRUPTS: u32 = 3;
@@ -115,16 +112,18 @@ impl Relay {
         let Wires { say, mut heard } = wires;
         let mut say = Some(say);
         self.begin(term);
+        let drain = term.settings.drain_for;
         let mut exit = None;
         let mut output_ended = false;
         let mut out: Option<(Bytes, To)> = None;
         let mut chunk = vec![0; CHUNK];
-        let mut silent_at = Instant::now() + DRAIN;
+        let mut silent_at = Instant::now() + drain;
         loop {
-            if out.is_none() && (output_ended || (exit.is_some() && Instant::now() >= silent_at)) {
-                if let Some(exit) = exit.take() {
-                    return Ok(End::Exit(exit));
-                }
+            if out.is_none()
+                && (output_ended || Instant::now() >= silent_at)
+                && let Some(exit) = exit.take()
+            {
+                return Ok(End::Exit(exit));
             }
             let reads = self.forward_stdin && !self.stdin_ended && self.to_send.is_empty() && exit.is_none();
             let sends = !self.to_send.is_empty() && say.is_some();
@@ -157,7 +156,7 @@ impl Relay {
                             bytes.advance(n.min(bytes.len()));
                             (!bytes.is_empty()).then_some((bytes, to))
                         });
-                        silent_at = Instant::now() + DRAIN;
+                        silent_at = Instant::now() + drain;
                     }
                     Ok(_) => return Err(output_error(&io::ErrorKind::BrokenPipe.into())),
                     Err(error) => return Err(output_error(&error)),
@@ -194,11 +193,14 @@ impl Relay {
                     Some(Ok(Heard::Out(_) | Heard::Err(_))) => {}
                     Some(Ok(Heard::Doing(text))) => self.progress.doing(term, &text).await?,
                     Some(Ok(Heard::Step(step))) => self.progress.step(term, &step).await?,
-                    Some(Ok(Heard::Ready)) => self.now_ready(term)?,
+                    Some(Ok(Heard::Ready)) => {
+                        self.now_ready(term)?;
+                        self.progress.running(term).await;
+                    }
                     Some(Ok(Heard::OutputEnded)) => output_ended = true,
                     Some(Ok(Heard::Exit(ended))) => {
                         exit = Some(ended);
-                        silent_at = Instant::now() + DRAIN;
+                        silent_at = Instant::now() + drain;
                     }
                     Some(Ok(Heard::Refused(refused))) => return Ok(End::Refused(refused)),
                     Some(Ok(Heard::VerdictEnded)) if exit.is_none() => return Ok(End::Cut),

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clawker_wire::admin::{
-    AgentRef, AttachInput, AttachOutput, Refused, Resize, StartAgentRequest, StartProgress, StopAgentRequest,
-    attach_input, attach_output, start_progress,
+    AgentRef, AttachInput, AttachOutput, Refused, RemoveAgentRequest, Resize, StartAgentRequest, StartProgress,
+    StopAgentRequest, attach_input, attach_output, start_progress,
 };
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::client::Client;
 use crate::error::{CommandError, Kind, is_cut};
@@ -37,55 +37,75 @@ struct Attached {
     heard: HeardStream,
 }
 
-/// Starts `agent` and stays with it; answers the exit code of its command.
+/// Whom to stay with, and how.
+pub struct Foreground<'a> {
+    pub agent: &'a str,
+    /// It gets our stdin.
+    pub stdin: bool,
+    /// Nothing is left of it when it doesn't come to run.
+    pub remove: bool,
+}
+
+/// Starts the agent and stays with it; answers the exit code of its command.
 pub async fn foreground(
     client: &mut Client,
     term: &mut Term,
     signals: &mut Signals,
-    agent: &str,
-    stdin: bool,
+    whom: Foreground<'_>,
     progress: Progress,
 ) -> Result<u8, CommandError> {
-    let attached = attach(client, agent).await?;
-    let mut relay = Relay::new(term, stdin, attached.tty, progress);
+    let agent = whom.agent;
+    // Attach comes before start: what a command says first is not lost.
+    let attached = match interruptible(signals, try_attach(client, agent)).await {
+        Ok(attached) => attached?,
+        Err(signal) => return give_up(client, term, signals, &whom, signal).await,
+    };
+    let mut relay = Relay::new(term, whom.stdin, attached.tty, progress);
     let request = StartAgentRequest {
         agent: agent.to_owned(),
         detach: false,
     };
-    let verdict = client
-        .rpc
-        .start_agent(request)
-        .await?
-        .into_inner()
-        .map(progress_heard)
-        .boxed();
+    let verdict = match interruptible(signals, client.rpc.start_agent(request)).await {
+        Ok(Ok(verdict)) => verdict.into_inner().map(progress_heard).boxed(),
+        Ok(Err(status)) => {
+            if whom.remove && !is_cut(&status) {
+                // What could not be started has nothing to tell that this error doesn't.
+                let _ = client.rpc.remove_agent(removal(agent)).await;
+            }
+            return Err(status.into());
+        }
+        Err(signal) => return give_up(client, term, signals, &whom, signal).await,
+    };
     let mut wires = join(Some(attached), verdict);
     loop {
         match relay.run(term, signals, wires).await? {
             End::Exit(exit) => {
                 if exit.oom {
-                    term.remark("clawker: the kernel killed the command: out of memory (see --memory)")
-                        .await?;
+                    term.note(
+                        "oom",
+                        "clawker: the kernel killed the command: out of memory (see --memory)",
+                    )
+                    .await?;
                 }
                 return Ok(exit_code(&exit));
             }
             End::Refused(refused) => return Err(refusal(refused)),
             End::Early(signal) => {
                 relay.progress.make_way();
-                return give_up(client, term, agent, signal).await;
+                return give_up(client, term, signals, &whom, signal).await;
             }
             End::Left(signal) => return Err(left(agent, signal)),
             End::Cut => {
                 relay.progress.make_way();
                 let text = "clawker: the connection to the control plane broke; the agent goes on; trying again";
-                term.remark(text).await?;
+                term.note("reconnecting", text).await?;
                 wires = again(client, term, signals, agent).await?;
                 if !relay.ready() {
                     relay.now_ready(term)?;
                 }
                 let name = short_name(agent).into_owned();
                 let text = format!("clawker: attached again; output in between is in `clawker logs {name}`");
-                term.remark(&text).await?;
+                term.note("reconnected", &text).await?;
             }
         }
     }
@@ -117,11 +137,6 @@ pub async fn detached(client: &mut Client, term: &mut Term, agent: &str) -> Resu
         format!("the control plane ended while it prepared `{name}`"),
     )
     .hint(format!("see what became of it: `clawker ps -a`, `clawker why {name}`")))
-}
-
-/// Attach comes before start: what a command says first is not lost.
-async fn attach(client: &mut Client, agent: &str) -> Result<Attached, CommandError> {
-    Ok(try_attach(client, agent).await?)
 }
 
 async fn try_attach(client: &mut Client, agent: &str) -> Result<Attached, Status> {
@@ -224,27 +239,64 @@ pub async fn unless_interrupted<T>(
     signals: &mut Signals,
     work: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, CommandError> {
-    tokio::select! {
-        done = work => Ok(done?),
-        signal = interrupt(signals) => {
-            Err(CommandError::new(Kind::Code(128 + signal), "interrupted").hint("what was made: `clawker ps -a`"))
-        }
+    match interruptible(signals, work).await {
+        Ok(done) => Ok(done?),
+        Err(signal) => Err(CommandError::new(Kind::Code(128 + signal), "interrupted")),
     }
 }
 
+/// The result of `work`, or the signal that came first.
+async fn interruptible<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Result<T, u8> {
+    tokio::select! {
+        done = work => Ok(done),
+        signal = interrupt(signals) => Err(signal),
+    }
+}
+
+/// From now on signals are ours to answer.
+pub fn listen(term: &Term) -> Result<Signals, CommandError> {
+    term.world
+        .signals()
+        .map_err(|error| CommandError::io("listening for signals", &error))
+}
+
 /// A signal came before the command ran: the agent is ended, because nobody would wait for it.
-async fn give_up(client: &mut Client, term: &mut Term, agent: &str, signal: u8) -> Result<u8, CommandError> {
+async fn give_up(
+    client: &mut Client,
+    term: &mut Term,
+    signals: &mut Signals,
+    whom: &Foreground<'_>,
+    signal: u8,
+) -> Result<u8, CommandError> {
+    let agent = whom.agent;
     let name = short_name(agent).into_owned();
-    term.remark(&format!("clawker: interrupted before the command ran; stopping {name}"))
-        .await?;
-    let request = StopAgentRequest {
-        agent: agent.to_owned(),
-        timeout: None,
+    term.note(
+        "interrupted",
+        &format!("clawker: interrupted before the command ran; stopping {name}"),
+    )
+    .await?;
+    let ended = if whom.remove {
+        unless_interrupted(signals, client.rpc.remove_agent(removal(agent))).await
+    } else {
+        let request = StopAgentRequest {
+            agent: agent.to_owned(),
+            timeout: None,
+        };
+        unless_interrupted(signals, client.rpc.stop_agent(request)).await
     };
-    match client.rpc.stop_agent(request).await {
+    match ended {
         Ok(_) => Ok(128 + signal),
-        Err(status) if status.code() == Code::NotFound => Ok(128 + signal),
-        Err(status) => Err(CommandError::from(status).hint(format!("clawker rm -f {name}"))),
+        Err(error) if error.kind == Kind::Code(clawker_model::exit::NO_INPUT) || error.kind == Kind::NoInput => {
+            Ok(128 + signal)
+        }
+        Err(error) => Err(error.hint(format!("clawker rm -f {name}"))),
+    }
+}
+
+fn removal(agent: &str) -> RemoveAgentRequest {
+    RemoveAgentRequest {
+        agent: agent.to_owned(),
+        force: true,
     }
 }
 

@@ -2,7 +2,11 @@
 
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Row, Table, presets};
 
-use crate::text::plain;
+use crate::text::{cut, plain};
+
+const GAP: u16 = 2;
+/// Columns that an elastic one keeps before it is left out.
+const ELASTIC: u16 = 10;
 
 /// Columns in the order of their titles. Those that are named `elastic` give way when the terminal is narrow.
 pub struct Listing {
@@ -31,11 +35,16 @@ impl Listing {
 
     /// The lines of the table; `width` is the terminal's, `None` when it goes elsewhere and nothing is cut.
     pub fn lines(mut self, width: Option<u16>) -> Vec<String> {
-        let mut needed = 0;
         let widths = self.table.column_max_content_widths();
-        let last = self.titles.len().saturating_sub(1);
+        let shown = self.fitting(&widths, width);
+        let last = shown.saturating_sub(1);
+        let mut needed = 0;
         for (index, column) in self.table.column_iter_mut().enumerate() {
-            let gap = if index == last { 0 } else { 3 };
+            if index > last {
+                column.set_constraint(ColumnConstraint::Hidden);
+                continue;
+            }
+            let gap = if index == last { 0 } else { GAP };
             column.set_padding((0, gap));
             needed += usize::from(widths.get(index).copied().unwrap_or(0)) + usize::from(gap);
             if !self.titles.get(index).is_some_and(|title| self.elastic.contains(title)) {
@@ -52,7 +61,25 @@ impl Listing {
                 self.table.set_content_arrangement(ContentArrangement::Disabled);
             }
         }
-        self.table.lines().map(|line| line.trim_end().to_owned()).collect()
+        self.table.lines().map(|line| cut(line.trim_end(), width)).collect()
+    }
+
+    /// How many columns, from the left, fit even with the elastic ones at their least.
+    fn fitting(&self, widths: &[u16], width: Option<u16>) -> usize {
+        let Some(width) = width else { return widths.len() };
+        let mut taken = 0;
+        let fits = self.titles.iter().zip(widths).take_while(|(title, content)| {
+            let least = if self.elastic.contains(title) {
+                ELASTIC.min(**content)
+            } else {
+                **content
+            };
+            taken += least;
+            let fits = taken <= width;
+            taken += GAP;
+            fits
+        });
+        fits.count().max(1)
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Settings {
     pub colour: bool,
     /// How long a cut connection is tried again.
     pub reconnect_for: Duration,
+    /// How long output may be silent after the exit, while its stream has not ended.
+    pub drain_for: Duration,
 }
 
 /// Rows and columns.
@@ -125,6 +127,18 @@ impl Term {
             return Ok(());
         }
         self.error_line(text).await.map_err(|error| output_error(&error))
+    }
+
+    /// A remark on a command that goes on; a program gets it as an object on stderr.
+    pub async fn note(&mut self, progress: &str, text: &str) -> Result<(), CommandError> {
+        if !self.settings.json {
+            return self.remark(text).await;
+        }
+        let text = text.trim_start_matches("clawker: ");
+        let json = serde_json::json!({"progress": progress, "text": text}).to_string();
+        self.error_line(&plain_json(&json))
+            .await
+            .map_err(|error| output_error(&error))
     }
 
     /// A line on stderr, come what may. It ends in CR too, in case the terminal is raw.

@@ -121,3 +121,14 @@ pub fn outline(body: &serde_json::Value) -> String {
         other => word(other),
     }
 }
+
+/// `line` as one line of a terminal; whole where it goes elsewhere.
+pub fn cut(line: &str, width: Option<u16>) -> String {
+    let width = usize::from(width.unwrap_or(u16::MAX));
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    let mut kept: String = line.chars().take(width.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
+}

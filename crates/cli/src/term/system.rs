@@ -36,6 +36,7 @@ impl Term {
                 quiet: globals.quiet,
                 colour: tty.stderr && tty.stdout && !no_color,
                 reconnect_for: Duration::from_secs(60),
+                drain_for: Duration::from_secs(5),
             },
             world: Box::new(Process),
         }

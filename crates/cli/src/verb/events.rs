@@ -5,10 +5,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::error::{CommandError, is_cut};
+use crate::error::{CommandError, Kind, is_cut};
 use crate::parse::Since;
 use crate::term::Term;
-use crate::text::{outline, plain, rfc3339, short_name};
+use crate::text::{cut, outline, plain, rfc3339, short_name};
 
 /// Show the journal: what happened, what was decided, what was done
 ///
@@ -53,11 +53,19 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
         match watch(client, term, &mut request).await {
             Ok(()) => return Ok(0),
             Err(Ended::Cut) if request.follow => {
-                term.remark("clawker: the connection to the control plane broke; trying again")
-                    .await?;
+                term.note(
+                    "reconnecting",
+                    "clawker: the connection to the control plane broke; trying again",
+                )
+                .await?;
                 reconnect(client, term).await?;
             }
-            Err(Ended::Cut) => return Err(tonic::Status::unavailable("").into()),
+            Err(Ended::Cut) => {
+                return Err(CommandError::new(
+                    Kind::NoControlPlane,
+                    "the connection to the control plane broke",
+                ));
+            }
             Err(Ended::Failed(error)) => return Err(error),
         }
     }
@@ -135,15 +143,4 @@ async fn show(term: &mut Term, row: &EventRow) -> Result<(), CommandError> {
         outline(&body)
     );
     term.line(&cut(line.trim_end(), term.width)).await
-}
-
-/// An event is one line of a terminal; all of it is in `--json`, or elsewhere than on a terminal.
-fn cut(line: &str, width: Option<u16>) -> String {
-    let width = usize::from(width.unwrap_or(u16::MAX));
-    if line.chars().count() <= width {
-        return line.to_owned();
-    }
-    let mut kept: String = line.chars().take(width.saturating_sub(1)).collect();
-    kept.push('…');
-    kept
 }

@@ -19,6 +19,7 @@ use crate::text::short_name;
 /// It runs beside the agent's own command, as the agent's user unless told otherwise, under the same containment.
 /// The exit code is the command's.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "clawker exec [OPTIONS] AGENT -- COMMAND...")]
 #[command(after_help = "\
 Examples:
   clawker exec web.scout -- ls -l /work
@@ -49,10 +50,7 @@ pub struct Args {
 
 pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
     super::run::needs_terminal(args.interactive, args.tty, term)?;
-    let mut signals = term
-        .world
-        .signals()
-        .map_err(|error| CommandError::io("listening for signals", &error))?;
+    let mut signals = crate::session::listen(term)?;
     let size = args.tty.then(|| term.world.size()).flatten();
     let start = ExecStart {
         agent: args.agent.clone(),

@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::error::{CommandError, Kind};
 use crate::parse::{self, EnvArg, SecretArg, Volume};
 use crate::progress::Progress;
-use crate::session::{detached, foreground, unless_interrupted};
+use crate::session::{Foreground, detached, foreground, listen, unless_interrupted};
 use crate::term::Term;
 use crate::text::plain;
 
@@ -22,6 +22,7 @@ const MAX_FILE: u64 = 256 * 1024;
 /// foreground its output is shown, Ctrl-C and other signals go to it, and its exit code is ours. Options of clawker
 /// stand before IMAGE or before `--`; what follows is the command's.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "clawker run [OPTIONS] IMAGE [-- COMMAND...]")]
 #[command(after_help = "\
 Examples:
   clawker run --rm alpine -- echo hello
@@ -115,21 +116,14 @@ enum OnOrphan {
 
 pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
     needs_terminal(args.interactive && !args.detach, args.tty, term)?;
-    let (detach, stdin) = (args.detach, args.interactive);
+    let (detach, stdin, remove) = (args.detach, args.interactive, args.rm);
     let request = request(args, term).await?;
-    let mut signals = term
-        .world
-        .signals()
-        .map_err(|error| CommandError::io("listening for signals", &error))?;
     let mut progress = Progress::new(term);
     progress
         .doing(term, &format!("making an agent from {}", request.image))
         .await?;
-    let created = unless_interrupted(&mut signals, client.rpc.create_agent(request))
-        .await?
-        .into_inner();
     if detach {
-        progress.make_way();
+        let created = client.rpc.create_agent(request).await?.into_inner();
         drop(progress);
         detached(client, term, &created.name).await?;
         if term.settings.json {
@@ -138,7 +132,20 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
         }
         return term.line(&plain(&created.name)).await.map(|()| 0);
     }
-    foreground(client, term, &mut signals, &created.name, stdin, progress).await
+    let mut signals = listen(term)?;
+    let created = unless_interrupted(&mut signals, client.rpc.create_agent(request))
+        .await
+        .map_err(|error| match error.kind {
+            Kind::Code(code) if code > 128 => error.hint("see what was made: `clawker ps -a`"),
+            _ => error,
+        })?
+        .into_inner();
+    let whom = Foreground {
+        agent: &created.name,
+        stdin,
+        remove,
+    };
+    foreground(client, term, &mut signals, whom, progress).await
 }
 
 /// A command with a terminal and our stdin needs a terminal here.

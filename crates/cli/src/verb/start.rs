@@ -2,7 +2,7 @@ use super::{did, each};
 use crate::client::Client;
 use crate::error::CommandError;
 use crate::progress::Progress;
-use crate::session::{detached, foreground};
+use crate::session::{Foreground, detached, foreground, listen};
 use crate::term::Term;
 
 /// Start agents that exist
@@ -37,10 +37,12 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
     let [agent] = args.agents.as_slice() else {
         return Err(CommandError::usage("--attach is for one agent"));
     };
-    let mut signals = term
-        .world
-        .signals()
-        .map_err(|error| CommandError::io("listening for signals", &error))?;
+    let mut signals = listen(term)?;
     let progress = Progress::new(term);
-    foreground(client, term, &mut signals, agent, args.interactive, progress).await
+    let whom = Foreground {
+        agent,
+        stdin: args.interactive,
+        remove: false,
+    };
+    foreground(client, term, &mut signals, whom, progress).await
 }

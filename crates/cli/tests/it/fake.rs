@@ -48,6 +48,9 @@ pub struct Scene {
     pub exec: Script<ExecOutput>,
     pub wait: Exit,
     pub refuse: Option<Status>,
+    pub refuse_start: Option<Status>,
+    /// Keeps CreateAgent from answering.
+    pub hold_create: Option<Arc<Notify>>,
     pub asked: Vec<String>,
     pub created: Option<CreateAgentRequest>,
     pub exec_started: Option<ExecStart>,
@@ -134,7 +137,13 @@ impl AdminService for Fake {
 
     async fn create_agent(&self, request: Request<CreateAgentRequest>) -> Answer<CreateAgentResponse> {
         self.asked("create")?;
-        self.with(|scene| scene.created = Some(request.into_inner()));
+        let hold = self.with(|scene| {
+            scene.created = Some(request.into_inner());
+            scene.hold_create.clone()
+        });
+        if let Some(hold) = hold {
+            hold.notified().await;
+        }
         Ok(Response::new(CreateAgentResponse {
             name: "clawker.web.scout".into(),
             container_id: "c".repeat(64),
@@ -144,6 +153,9 @@ impl AdminService for Fake {
     async fn start_agent(&self, request: Request<StartAgentRequest>) -> Answer<Self::StartAgentStream> {
         let request = request.into_inner();
         self.asked(format!("start {} detach={}", request.agent, request.detach))?;
+        if let Some(refusal) = self.with(|scene| scene.refuse_start.take()) {
+            return Err(refusal);
+        }
         Ok(play(self.with(|scene| scene.start.remove(0))))
     }
 
@@ -286,13 +298,18 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Self {
-        let mut stage = Self {
+        let mut stage = Self::empty();
+        stage.serve();
+        stage
+    }
+
+    /// Nobody listens yet.
+    pub fn empty() -> Self {
+        Self {
             fake: Fake::default(),
             dir: tempfile::tempdir().expect("a folder"),
             tasks: JoinSet::new(),
-        };
-        stage.serve();
-        stage
+        }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -333,6 +350,7 @@ pub struct Props {
     pub cwd: PathBuf,
     /// Numbers of signals, as they are sent.
     pub signals: Option<mpsc::Receiver<Signal>>,
+    pub stderr: Buffer,
     /// Counts: raw modes entered, left.
     pub raw: Arc<Mutex<(u32, u32)>>,
 }
@@ -358,12 +376,13 @@ impl Props {
     }
 
     pub async fn run(self, cli: Cli, socket: &str) -> Outcome {
-        let (stdout, stderr) = (Buffer::default(), Buffer::default());
+        let (stdout, stderr) = (Buffer::default(), self.stderr.clone());
         let settings = Settings {
             json: cli.globals.json,
             quiet: cli.globals.quiet,
             colour: self.colour,
-            reconnect_for: Duration::from_secs(2),
+            reconnect_for: Duration::from_secs(1),
+            drain_for: Duration::from_millis(500),
         };
         let stdin: Box<dyn AsyncRead + Send + Unpin> = match self.stdin {
             Some(bytes) => Box::new(io::Cursor::new(bytes)),
@@ -436,9 +455,13 @@ impl World for Backdrop {
 }
 
 #[derive(Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
+pub struct Buffer(Arc<Mutex<Vec<u8>>>);
 
 impl Buffer {
+    pub fn contains(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.0.lock().expect("buffer")).contains(text)
+    }
+
     fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock().expect("buffer"))
     }

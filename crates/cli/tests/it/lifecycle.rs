@@ -7,6 +7,7 @@ use clap::Parser;
 use clawker_cli::Cli;
 use clawker_cli::term::Ttys;
 use clawker_wire::admin::AgentView;
+use rustix::process::Pid;
 
 use crate::fake::{Outcome, Props, Stage};
 
@@ -82,6 +83,45 @@ async fn a_control_plane_that_never_answers_is_told_to_end() {
     error: the control plane has not answered in 1 s; it was told to end
     hint: all of its log: DIR/state/control-plane.log; more time: --timeout
     "#);
+}
+
+#[tokio::test]
+async fn up_waits_until_it_answers_and_leaves_it_running() {
+    let mut stage = Stage::empty();
+    let dir = stage.dir.path().to_owned();
+    program(&dir, "echo $$ > \"$4/started\"; exec sleep 600");
+    stage.fake.with(|scene| scene.status.version = "0.1.0".into());
+    let (socket, state) = (stage.socket(), dir.join("state"));
+    let line = ["clawker", "--json", "--socket"].into_iter().map(Into::into);
+    let line = line.chain([
+        socket.clone().into_os_string(),
+        "up".into(),
+        "--state-dir".into(),
+        state.clone().into(),
+    ]);
+    let props = Props {
+        program_dir: Some(dir),
+        ..Props::default()
+    };
+    let shown = socket.display().to_string();
+    let run = props.run(Cli::try_parse_from(line).expect("good"), &shown);
+    let serve = async {
+        while !state.join("started").exists() {
+            tokio::task::yield_now().await;
+        }
+        stage.serve();
+    };
+    let (seen, ()) = tokio::join!(run, serve);
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    let result: serde_json::Value = serde_json::from_slice(&seen.stdout).expect("an object");
+    assert_eq!((&result["state"], &result["version"]), (&"up".into(), &"0.1.0".into()));
+    let pid = i32::try_from(result["pid"].as_i64().expect("a pid"))
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a pid");
+    // Of a session of its own: the end of our terminal is not its end.
+    assert_eq!(rustix::process::getsid(Some(pid)).expect("it runs"), pid);
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
 }
 
 #[tokio::test]

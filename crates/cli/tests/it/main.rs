@@ -7,3 +7,4 @@ mod lifecycle;
 mod listings;
 mod parsing;
 mod running;
+mod terminal;

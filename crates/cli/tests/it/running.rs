@@ -105,6 +105,7 @@ async fn progress_for_programs() {
     assert_snapshot!(seen.err, @r#"
     {"progress":"doing","text":"making an agent from img"}
     {"completed":true,"count":2,"index":1,"name":"welcome","progress":"step"}
+    {"progress":"running"}
     "#);
 }
 
@@ -294,29 +295,6 @@ async fn stdin_reaches_the_command_and_ends() {
     );
 }
 
-async fn signalled(
-    numbers: &[u8],
-    line: &[&str],
-    props: Props,
-    script: Script<StartProgress>,
-) -> (Stage, crate::fake::Outcome) {
-    let (send, signals) = mpsc::channel(8);
-    for number in numbers {
-        send.try_send(Signal::Number(*number)).expect("room");
-    }
-    let stage = stage(script, vec![attached(true), Say::Until(Arc::new(Notify::new()))]);
-    let seen = stage
-        .run(
-            line,
-            Props {
-                signals: Some(signals),
-                ..props
-            },
-        )
-        .await;
-    (stage, seen)
-}
-
 /// Without a terminal of its own the command gets our signals.
 #[tokio::test]
 async fn signals_are_forwarded() {
@@ -326,26 +304,20 @@ async fn signals_are_forwarded() {
     let told = Arc::new(Notify::new());
     stage.fake.with(|scene| {
         scene.start = vec![vec![ready(), Say::Until(told.clone()), exit(143)]];
-        scene.attach = vec![vec![
-            attached(false),
-            stdout(b"up\n"),
-            Say::Until(Arc::new(Notify::new())),
-        ]];
+        scene.attach = vec![vec![attached(false), Say::Until(Arc::new(Notify::new()))]];
     });
-    let run = stage.run(
-        &["run", "img"],
-        Props {
-            signals: Some(signals),
-            ..Props::default()
-        },
-    );
+    let props = Props {
+        signals: Some(signals),
+        ..Props::default()
+    };
+    let stderr = props.stderr.clone();
+    let run = stage.run(&["--json", "run", "img"], props);
     let send = async {
         // `agent` is heard at attach; the signal is meant for the command, once it runs.
         word.notified().await;
-        while stage.fake.with(|scene| scene.start.len()) > 0 {
+        while !stderr.contains(r#"{"progress":"running"}"#) {
             tokio::task::yield_now().await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         send.send(Signal::Number(15)).await.expect("sent");
         word.notified().await;
         told.notify_one();
@@ -358,12 +330,55 @@ async fn signals_are_forwarded() {
     );
 }
 
+/// A command that takes no notice of Ctrl-C doesn't keep us.
+#[tokio::test]
+async fn the_third_interrupt_leaves() {
+    let (send, signals) = mpsc::channel(8);
+    let never = Arc::new(Notify::new());
+    let stage = stage(
+        vec![ready(), Say::Until(never.clone())],
+        vec![attached(false), Say::Until(never)],
+    );
+    let props = Props {
+        signals: Some(signals),
+        ..Props::default()
+    };
+    let stderr = props.stderr.clone();
+    let send = async {
+        while !stderr.contains(r#"{"progress":"running"}"#) {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..3 {
+            send.send(Signal::Number(2)).await.expect("sent");
+        }
+    };
+    let (seen, ()) = tokio::join!(stage.run(&["--json", "run", "img"], props), send);
+    assert_eq!(seen.code, 130);
+    assert!(
+        seen.err.contains("left by signal 2; `web.scout` goes on"),
+        "{}",
+        seen.err
+    );
+}
+
 #[tokio::test]
 async fn an_interrupt_before_anything_was_made() {
-    let (stage, seen) = signalled(&[2], &["run", "img"], Props::default(), Vec::new()).await;
+    let (send, signals) = mpsc::channel(8);
+    send.try_send(Signal::Number(2)).expect("room");
+    let stage = stage(Vec::new(), Vec::new());
+    stage
+        .fake
+        .with(|scene| scene.hold_create = Some(Arc::new(Notify::new())));
+    let props = Props {
+        signals: Some(signals),
+        ..Props::default()
+    };
+    let seen = stage.run(&["-q", "run", "img"], props).await;
     assert_eq!(seen.code, 130);
-    assert!(seen.err.contains("error: interrupted\n"), "{}", seen.err);
-    assert!(stage.fake.with(|scene| !scene.asked.contains(&"attach".to_owned())));
+    assert_snapshot!(seen.err, @r#"
+    error: interrupted
+    hint: see what was made: `clawker ps -a`
+    "#);
 }
 
 /// An agent that is still being prepared is stopped: nobody would wait for it.
@@ -400,6 +415,26 @@ async fn an_interrupt_before_the_command_runs_stops_the_agent() {
     );
 }
 
+/// What could not be started isn't left behind with `--rm`.
+#[tokio::test]
+async fn an_agent_that_cannot_be_started_is_removed_if_asked() {
+    let stage = stage(Vec::new(), vec![attached(false), Say::Until(Arc::new(Notify::new()))]);
+    let mut refusal = tonic::Status::failed_precondition("no such program");
+    refusal
+        .metadata_mut()
+        .insert("clawker-exit", tonic::metadata::MetadataValue::from_static("125"));
+    stage.fake.with(|scene| scene.refuse_start = Some(refusal));
+    let seen = stage.run(&["-q", "run", "--rm", "img"], Props::default()).await;
+    assert_eq!(
+        (seen.code, seen.err.as_str()),
+        (125, "error: no such program\n"),
+        "{}",
+        seen.err
+    );
+    let asked = stage.fake.with(|scene| scene.asked.pop());
+    assert_eq!(asked.as_deref(), Some("remove clawker.web.scout force=true"));
+}
+
 /// The terminal is raw while the command runs, told its size, and restored in the end.
 #[tokio::test]
 async fn a_terminal_is_raw_and_restored() {
@@ -431,8 +466,12 @@ async fn a_terminal_is_raw_and_restored() {
 /// The stream breaks, and so does its verdict: attached again, and the code is still found out.
 #[tokio::test]
 async fn a_cut_connection_is_attached_again() {
+    let mut stopping = tonic::Status::unavailable("the control plane is stopping");
+    stopping
+        .metadata_mut()
+        .insert("clawker-exit", tonic::metadata::MetadataValue::from_static("75"));
     let stage = stage(
-        vec![ready(), Say::Fail(tonic::Status::unavailable("going down"))],
+        vec![ready(), Say::Fail(stopping)],
         vec![attached(false), Say::Until(Arc::new(Notify::new()))],
     );
     stage.fake.with(|scene| {
