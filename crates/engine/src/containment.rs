@@ -130,13 +130,17 @@ impl State {
         if !self.attached {
             return None;
         }
-        // Running, when nothing else was asked, is what a start is before anybody looked.
-        let running = Some(ProcessState::Running).filter(|running| *running == self.asked().processes);
         Some(Containment {
             network: self.network.in_force.clone()?,
-            processes: self.processes.in_force.or(running)?,
+            processes: self.processes_in_force()?,
             identity: self.identity.in_force.unwrap_or_default(),
         })
+    }
+
+    /// Running is what a start is before anybody did anything to it.
+    fn processes_in_force(&self) -> Option<ProcessState> {
+        let untouched = self.processes == Line::default();
+        self.processes.in_force.or(untouched.then_some(ProcessState::Running))
     }
 
     pub fn is_attached(&self) -> bool {
@@ -162,7 +166,7 @@ impl State {
         let asked = self.asked();
         match axis {
             Axis::Network => self.network.in_force.as_ref() == Some(&asked.network),
-            Axis::Processes => self.processes.in_force == Some(asked.processes),
+            Axis::Processes => self.processes_in_force() == Some(asked.processes),
             Axis::Identity => self.identity.in_force.unwrap_or_default() == asked.identity,
         }
     }

@@ -1,0 +1,257 @@
+//! Puts one axis of one agent in force and reads it back. Blocks in threads of its own; decides nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use clawker_engine::containment::Force;
+use clawker_model::event::{ActionApplied, ActionIntended, IdentityRevoked};
+use clawker_model::{FullName, IdentityState, NetworkState, ProcessState};
+use clawker_netfilter::{Netfilter, NetnsKey};
+use clawker_proc::cgroup::{AgentCgroup, ContainerCgroup, Freeze};
+use rustix::process::Signal;
+
+use super::Target;
+use super::journal::Journal;
+
+/// Beyond this a freeze has failed, and its agent is killed.
+const FREEZE: Duration = Duration::from_millis(800);
+const THAW: Duration = Duration::from_secs(2);
+/// How long an init may take to end by itself.
+const STOP: Duration = Duration::from_secs(10);
+/// How soon a kill is noticed that was asked for while a stop is under way.
+const STOP_POLL: Duration = Duration::from_millis(20);
+const DEATH: Duration = Duration::from_secs(5);
+
+/// A target with its namespace in the care of netfilter, or why it isn't.
+pub(super) struct Attached {
+    pub(super) target: Target,
+    pub(super) netns: Result<NetnsKey, String>,
+    /// Somebody asks for a kill: a stop under way waits no longer.
+    pub(super) hurry: AtomicBool,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct ReadBack {
+    pub(super) text: String,
+    /// Of the network: output packets dropped so far.
+    pub(super) denied: Option<u64>,
+}
+
+pub(super) struct Effect {
+    pub(super) agent: FullName,
+    pub(super) attached: Option<Arc<Attached>>,
+    pub(super) force: Force,
+    /// It may be in force already: then nothing is done.
+    pub(super) verify: bool,
+    /// The row that led to it.
+    pub(super) cause: u64,
+    /// Who asked, for a revocation.
+    pub(super) by: String,
+}
+
+/// The name of what is applied, as the journal has it.
+pub(super) fn name(force: &Force) -> &'static str {
+    match force {
+        Force::Network(NetworkState::Open) => "open-network",
+        Force::Network(NetworkState::Restricted { .. }) => "restrict-egress",
+        Force::Network(NetworkState::Locked) => "lock-network",
+        Force::Processes(ProcessState::Running) => "thaw",
+        Force::Processes(ProcessState::Frozen) => "freeze",
+        Force::Processes(ProcessState::Stopped) => "stop",
+        Force::Processes(ProcessState::Killed) => "kill",
+        Force::Identity(IdentityState::Valid) => "restore",
+        Force::Identity(IdentityState::Revoked) => "revoke",
+    }
+}
+
+/// Intent, effect, read-back, outcome. A failure is journaled by whoever decides what follows from it.
+pub(super) async fn perform(netfilter: Netfilter, journal: Journal, effect: Effect) -> Result<ReadBack, String> {
+    if effect.verify
+        && let Some(attached) = effect.attached.clone()
+    {
+        let (netfilter, force) = (netfilter.clone(), effect.force.clone());
+        if let Ok(there) = blocking(move || look(&netfilter, &attached, &force)).await {
+            return Ok(there);
+        }
+    }
+    let (axis, action) = (effect.force.axis(), name(&effect.force).to_owned());
+    let intended = ActionIntended {
+        axis,
+        action: action.clone(),
+        cause: effect.cause,
+    };
+    journal.note(&effect.agent, intended).await;
+    let began = Instant::now();
+    let read = match (&effect.force, effect.attached) {
+        (Force::Identity(identity), _) => revoke(&journal, &effect.agent, *identity, effect.by).await?,
+        (_, None) => return Err("its container isn't attached".to_owned()),
+        (_, Some(attached)) => {
+            let force = effect.force.clone();
+            blocking(move || apply(&netfilter, &attached, &force)).await?
+        }
+    };
+    let micros = began.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
+    let applied = ActionApplied {
+        axis,
+        action,
+        read_back: read.text.clone(),
+        micros,
+    };
+    journal.note(&effect.agent, applied).await;
+    Ok(read)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// The journal is what a revocation is in force by: every connection asks for it.
+async fn revoke(journal: &Journal, agent: &FullName, identity: IdentityState, by: String) -> Result<ReadBack, String> {
+    let text = match identity {
+        IdentityState::Valid => "identity: not revoked".to_owned(),
+        IdentityState::Revoked => {
+            let record = journal.store.agent(agent).await.map_err(|error| error.to_string())?;
+            let container = record
+                .and_then(|record| record.container)
+                .ok_or("it has no container")?;
+            let row = journal
+                .store
+                .append_synced(Some(agent), IdentityRevoked { container, by })
+                .await;
+            format!(
+                "identity: revoked in row {}",
+                row.map_err(|error| error.to_string())?.seq
+            )
+        }
+    };
+    Ok(ReadBack { text, denied: None })
+}
+
+/// Whether `force` is there already.
+pub(super) fn look(netfilter: &Netfilter, attached: &Attached, force: &Force) -> Result<ReadBack, String> {
+    match force {
+        Force::Network(state) => {
+            let key = attached.netns.as_ref().map_err(Clone::clone)?;
+            let read = netfilter.verify(key, state).map_err(|error| error.to_string())?;
+            Ok(ReadBack {
+                text: read.summary,
+                denied: Some(read.denied),
+            })
+        }
+        Force::Processes(state) => {
+            let cgroup = AgentCgroup::open(&attached.target.cgroup).map_err(|error| error.to_string())?;
+            let frozen = match cgroup {
+                Some(cgroup) => cgroup.state().map_err(|error| error.to_string())?,
+                None => Freeze::Running,
+            };
+            match (state, frozen) {
+                (ProcessState::Running, Freeze::Running) => Ok(processes("running".to_owned())),
+                (ProcessState::Frozen, Freeze::Frozen) => Ok(processes("frozen".to_owned())),
+                (_, frozen) => Err(format!("processes are {frozen:?}")),
+            }
+        }
+        Force::Identity(_) => Err("nothing to look at".to_owned()),
+    }
+}
+
+fn apply(netfilter: &Netfilter, attached: &Attached, force: &Force) -> Result<ReadBack, String> {
+    let target = &attached.target;
+    match force {
+        Force::Network(state) => {
+            let key = attached.netns.as_ref().map_err(Clone::clone)?;
+            let read = netfilter.apply(key, state).map_err(|error| error.to_string())?;
+            Ok(ReadBack {
+                text: read.summary,
+                denied: Some(read.denied),
+            })
+        }
+        Force::Processes(ProcessState::Running) => freezer(target, false),
+        Force::Processes(ProcessState::Frozen) => freezer(target, true),
+        Force::Processes(ProcessState::Stopped) => stop(attached),
+        Force::Processes(ProcessState::Killed) => kill(target),
+        Force::Identity(_) => Err("an identity isn't the kernel's".to_owned()),
+    }
+}
+
+fn freezer(target: &Target, frozen: bool) -> Result<ReadBack, String> {
+    let act = || {
+        let cgroup = AgentCgroup::create(&target.cgroup)?;
+        if frozen {
+            cgroup.freeze(FREEZE)?
+        } else {
+            cgroup.thaw(THAW)?
+        }
+        Ok((cgroup.state()?, cgroup.pids()?.len()))
+    };
+    let (state, n) = act().map_err(|error: std::io::Error| error.to_string())?;
+    match (frozen, state) {
+        (true, Freeze::Frozen) => Ok(processes(format!("frozen, {n} of them"))),
+        (false, Freeze::Running) => Ok(processes(format!("running, {n} of them"))),
+        (_, state) => Err(format!("processes are {state:?}")),
+    }
+}
+
+/// Asks the init to end, as a container is asked; kills it when it doesn't.
+fn stop(attached: &Attached) -> Result<ReadBack, String> {
+    let target = &attached.target;
+    // What is frozen may not run again to be stopped, and an init can't end before it.
+    let frozen = AgentCgroup::open(&target.cgroup)
+        .ok()
+        .flatten()
+        .filter(|cgroup| !matches!(cgroup.state(), Ok(Freeze::Running)));
+    if let Some(cgroup) = frozen {
+        cgroup.kill_all().map_err(|error| error.to_string())?;
+    }
+    // A signal that fails found it dead, or leaves it to the kill.
+    let _ = target.init.signal(Signal::TERM.as_raw());
+    let end = Instant::now() + STOP;
+    while Instant::now() < end && !attached.hurry.load(Ordering::Relaxed) {
+        if target.init.wait(STOP_POLL).map_err(|error| error.to_string())? {
+            return Ok(processes("stopped, the init is dead".to_owned()));
+        }
+    }
+    kill(target)
+}
+
+/// SIGKILL to everything in the container and in `agent`, thawed so that it can die; then the init's own descriptor
+/// says that it did.
+fn kill(target: &Target) -> Result<ReadBack, String> {
+    let killed = ContainerCgroup::open(&target.cgroup).and_then(|cgroup| match cgroup {
+        Some(cgroup) => cgroup.kill_all(),
+        None => Ok(0),
+    });
+    // Whatever became of the cgroup, the init is known by a descriptor that can't be somebody else's.
+    let _ = target.init.signal(Signal::KILL.as_raw());
+    match target.init.wait(DEATH) {
+        Ok(true) => {}
+        Ok(false) => return Err(format!("init {} is alive 5 s after SIGKILL", target.init_pid)),
+        Err(error) => return Err(format!("waiting for init {}: {error}", target.init_pid)),
+    }
+    match killed {
+        Ok(n) => Ok(processes(format!("killed, {n} signalled, the init is dead"))),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// SIGKILL to every process of the user's, so that a stop has only the init to end.
+pub(super) async fn end(attached: Arc<Attached>) -> Result<(), String> {
+    blocking(move || {
+        let cgroup = AgentCgroup::open(&attached.target.cgroup).map_err(|error| error.to_string())?;
+        cgroup
+            .map_or(Ok(0), |cgroup| cgroup.kill_all())
+            .map_err(|error| error.to_string())
+    })
+    .await
+    .map(drop)
+}
+
+fn processes(what: String) -> ReadBack {
+    ReadBack {
+        text: format!("processes: {what}"),
+        denied: None,
+    }
+}
