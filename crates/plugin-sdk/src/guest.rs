@@ -12,7 +12,6 @@ pub mod policy {
         path: "wit",
         world: "policy",
         pub_export_macro: true,
-        export_macro_name: "__export_policy_world",
         default_bindings_module: "clawker_plugin_sdk::guest::policy",
     });
 }
@@ -23,7 +22,6 @@ pub mod step {
         path: "wit",
         world: "step",
         pub_export_macro: true,
-        export_macro_name: "__export_step_world",
         default_bindings_module: "clawker_plugin_sdk::guest::step",
         with: {
             "clawker:plugin/types@0.1.0": super::policy::clawker::plugin::types,

@@ -234,7 +234,7 @@ macro_rules! export_policy {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Exported = $crate::guest::PolicyGuest<$policy>;
-    $crate::__export_policy_world!(Exported with_types_in $crate::guest::policy);
+    $crate::guest::policy::export!(Exported with_types_in $crate::guest::policy);
         };
     };
 }

@@ -117,7 +117,7 @@ macro_rules! export_step {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Exported = $crate::guest::StepGuest<$step>;
-    $crate::__export_step_world!(Exported with_types_in $crate::guest::step);
+    $crate::guest::step::export!(Exported with_types_in $crate::guest::step);
         };
     };
 }

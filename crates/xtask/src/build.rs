@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::project::{Project, which};
-use crate::{run, say};
+use crate::{plugins, run, say};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -72,9 +72,8 @@ pub fn programs_and_tests(project: &Project) -> Result<()> {
 }
 
 /// The plugins of this repository, as components with their digests.
-pub fn guests(_project: &Project) -> Result<()> {
-    say::say("build", "no plugins yet");
-    Ok(())
+pub fn guests(project: &Project) -> Result<()> {
+    plugins::build(project)
 }
 
 /// clawkerd, static, renamed into place: a container that has the folder mounted sees the old file or the new one.

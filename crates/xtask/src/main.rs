@@ -9,6 +9,7 @@ mod build;
 mod demo;
 mod engine;
 mod leftovers;
+mod plugins;
 mod project;
 mod run;
 mod say;
