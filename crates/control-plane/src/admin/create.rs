@@ -5,58 +5,19 @@
 //!                                        └─────────────┴──────────┴──▶ all of it undone, AgentCreateFailed
 //! ```
 
-use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-
 use clawker_docker::{AGENT_DIR, CreateContainer, Docker, Image};
 use clawker_model::agent::OnOrphan;
 use clawker_model::event::{AgentCreateFailed, AgentCreated, AgentCreating, OperatorCommand};
-use clawker_model::{
-    AgentName, AgentSpec, ContainerId, Egress, FullName, Mount, Network, ProjectName, Resources, RunId, exit,
-};
+use clawker_model::{AgentSpec, ContainerId, Egress, FullName, Mount, Network, Resources, RunId, exit};
 use clawker_wire::admin::{CreateAgentRequest, CreateAgentResponse, Secret};
 use futures::StreamExt as _;
 use tonic::Code;
 
 use super::error::Fault;
+use super::naming::{Creating, name, taken};
 use super::socket::Peer;
 use super::{egress, limits, merge, secrets};
-use crate::core::{Core, random_word};
-
-/// Names that are being made right now.
-#[derive(Debug, Default)]
-pub struct Creating(Mutex<BTreeSet<FullName>>);
-
-struct Claim<'a>(&'a Creating, FullName);
-
-impl Creating {
-    fn claim(&self, name: &FullName) -> Result<Claim<'_>, Fault> {
-        match self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.clone())
-        {
-            true => Ok(Claim(self, name.clone())),
-            false => Err(taken(name)),
-        }
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
-    }
-}
-
-fn taken(name: &FullName) -> Fault {
-    Fault::new(
-        Code::AlreadyExists,
-        exit::CANT_CREATE,
-        format!("there is an agent `{name}` already"),
-        format!("choose another `--name`, or remove it with `clawker rm {name}`"),
-    )
-}
+use crate::core::Core;
 
 /// What the request says, before image and engine are asked.
 struct Wish {
@@ -94,21 +55,6 @@ impl Wish {
             secrets: secrets::references(&request.secrets)?,
         })
     }
-}
-
-fn name(project: &str, agent: &str) -> Result<FullName, Fault> {
-    let project = match project {
-        "" => None,
-        project => Some(ProjectName::parse(project)?),
-    };
-    let agent = match agent {
-        "" => {
-            let word = random_word(6).map_err(|error| Fault::internal(format!("randomness: {error}")))?;
-            AgentName::parse(&format!("agent-{}", word.to_ascii_lowercase()))?
-        }
-        agent => AgentName::parse(agent)?,
-    };
-    Ok(FullName::new(project, agent))
 }
 
 /// Makes the agent. Its container is there, stopped, when this returns.
@@ -320,42 +266,6 @@ fn protected(core: &Core) -> Vec<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_made_up_only_when_none_is_given() {
-        assert_eq!(name("p", "a").expect("given").to_string(), "clawker.p.a");
-        let made = name("", "").expect("made up").to_string();
-        assert!(
-            made.starts_with("clawker.agent-") && made.len() == "clawker.agent-".len() + 6,
-            "{made}"
-        );
-        for (project, agent) in [
-            ("P", "a"),
-            ("p", "-a"),
-            ("p.q", "a"),
-            ("p", "a b"),
-            (&"x".repeat(25), "a"),
-        ] {
-            assert_eq!(
-                name(project, agent).expect_err("malformed").exit,
-                2,
-                "{project:?} {agent:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn one_name_is_made_once_at_a_time() {
-        let creating = Creating::default();
-        let name = FullName::parse("clawker.a").expect("name");
-        let claim = creating.claim(&name).expect("first");
-        let Err(fault) = creating.claim(&name) else {
-            panic!("claimed twice")
-        };
-        assert_eq!(fault.exit, 73);
-        drop(claim);
-        assert!(creating.claim(&name).is_ok());
-    }
 
     #[test]
     fn clawkerd_is_told_by_arguments_alone() {

@@ -237,14 +237,14 @@ impl Relay {
                         if drained_at.is_some() {
                             drained_at = Some(Instant::now());
                         }
-                        to_operator = self.from_agent(body, &mut to_agent);
+                        to_operator = self.heard(body, &mut to_agent);
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => incoming_open = false,
                     Err(status) => return Ok(Share::Lost(status.message().to_owned())),
                 },
                 message = input.message(), if reading => match message {
-                    Ok(Some(ExecInput { body: Some(body) })) => self.from_operator(body, &mut to_agent).await,
+                    Ok(Some(ExecInput { body: Some(body) })) => self.told(body, &mut to_agent).await,
                     Ok(Some(_)) => {}
                     Ok(None) => self.end_input(&mut to_agent),
                     Err(_) => self.hang_up().await,
@@ -263,7 +263,7 @@ impl Relay {
     }
 
     /// What the operator is to be given, if anything.
-    fn from_agent(&mut self, body: io_frame::Body, to_agent: &mut VecDeque<IoFrame>) -> Option<(Bytes, usize, u64)> {
+    fn heard(&mut self, body: io_frame::Body, to_agent: &mut VecDeque<IoFrame>) -> Option<(Bytes, usize, u64)> {
         let index = |stream: i32| match Stream::try_from(stream) {
             Ok(Stream::Stdout) => Some(0),
             Ok(Stream::Stderr) => Some(1),
@@ -308,7 +308,7 @@ impl Relay {
         }))
     }
 
-    async fn from_operator(&mut self, body: exec_input::Body, to_agent: &mut VecDeque<IoFrame>) {
+    async fn told(&mut self, body: exec_input::Body, to_agent: &mut VecDeque<IoFrame>) {
         match body {
             exec_input::Body::Stdin(bytes) => to_agent.extend(self.stdin.push(bytes)),
             exec_input::Body::StdinEof(_) => self.end_input(to_agent),

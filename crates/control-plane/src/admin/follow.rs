@@ -81,7 +81,7 @@ impl Reader {
                 doing(format!("step {} failed: {} ({})", step.name, step.detail, step.reason))
             }
             Event::InitCompleted(_) => doing("prepared".into()),
-            Event::AgentReadySent(sent) if sent.start >= self.floor => {
+            Event::AgentReadySent(sent) if sent.start >= self.floor && !self.ready => {
                 self.ready = true;
                 Meaning::Progress(Body::Ready(Ready { pid: sent.pid }))
             }

@@ -24,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod merge;
+mod naming;
 mod resolve;
 mod secrets;
 mod service;

@@ -13,12 +13,12 @@ use clawker_wire::admin::admin_service_server::{AdminService, AdminServiceServer
 use clawker_wire::admin::{self as wire, Done};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::create::{self, Creating};
 use super::error::Fault;
+use super::naming::Creating;
 use super::resolve::resolve;
 use super::shutdown::{self, Fate};
 use super::socket::{self, AdminError, Peer};
-use super::{attach, contain, events, exec, lifecycle, logs, status};
+use super::{attach, contain, create, events, exec, lifecycle, logs, status};
 use crate::core::Core;
 
 /// Listens on the admin socket and serves until shutdown.
@@ -33,7 +33,7 @@ pub fn serve(core: Arc<Core>) -> Result<(), AdminError> {
     .max_encoding_message_size(2 * MAX_MESSAGE);
     let incoming = futures::stream::unfold(listener, |listener| async {
         let accepted = listener.accept().await;
-        Some((accepted, listener))
+        Some((Ok::<_, std::io::Error>(accepted), listener))
     });
     let tasks = core.tasks.clone();
     tasks.spawn(async move {

@@ -10,12 +10,16 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use clawker_model::exit;
 use clawker_proc::peer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::server::Connected;
+
+/// Between two tries to accept when descriptors are short.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Why operators can't be listened to.
 #[derive(Debug, thiserror::Error)]
@@ -107,11 +111,19 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 impl AdminListener {
     /// The next connection of somebody who may connect. Others are closed at once.
-    pub async fn accept(&self) -> io::Result<AdminConn> {
+    pub async fn accept(&self) -> AdminConn {
         loop {
-            let (stream, _) = self.listener.accept().await?;
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: said, and tried again, not in a tight loop.
+                    tracing::warn!(%error, socket = %self.path.display(), "accepting an operator");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            };
             match judge(&stream, self.group) {
-                Ok(Some(peer)) => return Ok(AdminConn { stream, peer }),
+                Ok(Some(peer)) => return AdminConn { stream, peer },
                 Ok(None) => tracing::warn!(socket = %self.path.display(), "a peer outside the group was refused"),
                 Err(error) => tracing::warn!(%error, "asking the kernel who connected"),
             }
@@ -205,7 +217,7 @@ mod tests {
         let path = dir.path().join("admin.sock");
         let listener = bind(&path).expect("bind");
         let (_client, accepted) = tokio::join!(UnixStream::connect(&path), listener.accept());
-        let peer = accepted.expect("accepted").connect_info();
+        let peer = accepted.connect_info();
         assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
         assert_eq!(peer.operator(), format!("operator:uid:{}", peer.uid));
     }

@@ -48,7 +48,7 @@ impl Tail {
             agent: Some(agent),
             since_ms: None,
             past: VecDeque::new(),
-            // What was committed between the two lines above is on the bus.
+            // What is read from the store after this, it knows already.
             reading_past: false,
         }
     }
