@@ -94,6 +94,10 @@ impl Supervisor {
             return;
         };
         let pid = self.execs.get(id).map_or(0, |exec| exec.pid);
+        if failure.is_none() && self.half.as_ref().is_some_and(super::half::Half::is_hardened) {
+            // Before the answer: whoever hears `Started` may attach at once.
+            self.report_exec(id);
+        }
         for request in waiting {
             let reply = match &failure {
                 None => Reply::Started {
