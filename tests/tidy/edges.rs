@@ -183,9 +183,9 @@ fn names_beyond(path: &str, text: &str, offered: bool) -> Vec<String> {
         let inside = path.starts_with(&format!("crates/{}/", keeper.trim_start_matches("clawker-")));
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let named = code.match_indices(&format!("{module}::")).any(|(at, _)| {
-                !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
-            });
+            let named = code
+                .match_indices(&format!("{module}::"))
+                .any(|(at, _)| !code[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_'));
             let handed_on = offered && code.trim_start().starts_with("pub ");
             if named && (!inside || handed_on) {
                 wrong.push(format!("{path}:{} names {outside}", number + 1));
@@ -197,30 +197,68 @@ fn names_beyond(path: &str, text: &str, offered: bool) -> Vec<String> {
 
 /// Whether a crate's lib.rs makes the file's module public; `crates/a/src/b/c.rs` is seen where `pub mod b;` is.
 fn is_offered(path: &str, lib: &str) -> bool {
-    let Some((_, file)) = path.split_once("/src/") else { return false };
+    let Some((_, file)) = path.split_once("/src/") else {
+        return false;
+    };
     let module = file.split(['/', '.']).next().unwrap_or_default();
     module == "lib" || lib.lines().any(|line| line.trim() == format!("pub mod {module};"))
 }
 
 #[test]
 fn outside_types_stay_behind_their_fence() {
-    assert_eq!(names_beyond("crates/cli/src/a.rs", "use bollard::Docker;", false).len(), 1);
-    assert_eq!(names_beyond("crates/docker/src/a.rs", "use bollard::Docker;", true).len(), 0);
-    assert_eq!(names_beyond("crates/docker/src/a.rs", "pub use bollard::Docker;", true).len(), 1);
-    assert_eq!(names_beyond("crates/docker/src/a.rs", "pub fn raw(&self) -> &bollard::Docker {", true).len(), 1);
-    assert_eq!(names_beyond("crates/docker/src/a.rs", "pub fn raw(&self) -> &bollard::Docker {", false).len(), 0);
-    assert_eq!(names_beyond("crates/cli/src/a.rs", "// as bollard::Docker does", true).len(), 0);
+    assert_eq!(
+        names_beyond("crates/cli/src/a.rs", "use bollard::Docker;", false).len(),
+        1
+    );
+    assert_eq!(
+        names_beyond("crates/docker/src/a.rs", "use bollard::Docker;", true).len(),
+        0
+    );
+    assert_eq!(
+        names_beyond("crates/docker/src/a.rs", "pub use bollard::Docker;", true).len(),
+        1
+    );
+    assert_eq!(
+        names_beyond(
+            "crates/docker/src/a.rs",
+            "pub fn raw(&self) -> &bollard::Docker {",
+            true
+        )
+        .len(),
+        1
+    );
+    assert_eq!(
+        names_beyond(
+            "crates/docker/src/a.rs",
+            "pub fn raw(&self) -> &bollard::Docker {",
+            false
+        )
+        .len(),
+        0
+    );
+    assert_eq!(
+        names_beyond("crates/cli/src/a.rs", "// as bollard::Docker does", true).len(),
+        0
+    );
     assert!(is_offered("crates/a/src/lib.rs", "") && is_offered("crates/a/src/b/c.rs", "pub mod b;"));
     assert!(!is_offered("crates/a/src/b.rs", "mod b;"));
 
     let all = sources(&["crates", "tests/src", "tests/e2e"], ".rs");
     let lib_of = |path: &str| {
         let lib = path.split_once("/src/").map(|(top, _)| format!("{top}/src/lib.rs"));
-        all.iter().find(|source| Some(&source.path) == lib.as_ref()).map_or("", |source| &source.text)
+        all.iter()
+            .find(|source| Some(&source.path) == lib.as_ref())
+            .map_or("", |source| &source.text)
     };
     let wrong: Vec<String> = all
         .iter()
-        .flat_map(|source| names_beyond(&source.path, &source.text, is_offered(&source.path, lib_of(&source.path))))
+        .flat_map(|source| {
+            names_beyond(
+                &source.path,
+                &source.text,
+                is_offered(&source.path, lib_of(&source.path)),
+            )
+        })
         .collect();
     expect_none("only its own crate may name it, and never in what it offers", &wrong);
 }

@@ -50,6 +50,13 @@ pub fn programs(project: &Project, profile: Profile) -> Result<()> {
     })
 }
 
+/// What a single test needs to be run by hand.
+pub fn everything(project: &Project) -> Result<()> {
+    guests(project)?;
+    clawkerd(project)?;
+    programs_and_tests(project)
+}
+
 /// Programs and tests of the whole workspace, in the dev profile.
 pub fn programs_and_tests(project: &Project) -> Result<()> {
     adversary(project)?;

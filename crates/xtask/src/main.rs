@@ -40,6 +40,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Build what demo and tests need, without running either
+    Build,
     /// Everything that CI runs
     Test,
     /// Measure clawker against its peers, in the same run
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         match args.verb {
             Verb::Setup => setup::run(&project),
             Verb::Demo { json } => demo::run(&project, json),
+            Verb::Build => build::everything(&project),
             Verb::Test => test::run(&project),
             Verb::Scorecard { only, json } => scorecard::run(&project, &only, json),
             Verb::Plugins => build::guests(&project),
