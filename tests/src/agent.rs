@@ -77,6 +77,20 @@ impl<'h> AgentBuilder<'h> {
         self.option(["--volume", &volume])
     }
 
+    /// Its command is told by [`Agent::attempts`] when to try to reach something.
+    pub fn attempting(self) -> Result<Self> {
+        let orders = self.host.shared_dir().join(format!("orders-{}", self.name));
+        std::fs::create_dir_all(&orders).with_context(|| format!("making {}", orders.display()))?;
+        // One SYN an attempt: it is over before the kernel would send a second one.
+        let script = format!(
+            "n=1; while :; do until [ -e /shared/orders-{0}/$n ]; do sleep 0.05; done; \
+             if timeout 0.8 wget -q -O /dev/null http://$(cat /shared/orders-{0}/$n)/; then echo \"$n reached\"; \
+             else echo \"$n failed\"; fi; n=$((n+1)); done",
+            self.name
+        );
+        Ok(self.shared().script(&script))
+    }
+
     /// The static adversary at `/adversary`.
     pub fn adversary(self) -> Result<Self> {
         let volume = format!("{}:/adversary:ro", crate::bins::adversary_dir()?.display());
@@ -215,6 +229,25 @@ impl Agent<'_> {
     pub fn tries_to_reach(&self, listener: &Listener) -> Result<bool> {
         let url = format!("http://{}/", listener.address());
         Ok(self.exec(["wget", "-q", "-T", "2", "-O", "-", &url])?.code == 0)
+    }
+
+    /// Whether the next attempt of an [`AgentBuilder::attempting`] agent gets through. Needs no control plane.
+    pub fn attempts(&self, container: &str, listener: &Listener) -> Result<bool> {
+        let orders = self.host.shared_dir().join(format!("orders-{}", self.name));
+        let number = std::fs::read_dir(&orders).context("reading orders")?.count() + 1;
+        // Written beside the folder and renamed, so that it is read whole.
+        let beside = self.host.shared_dir().join(format!("order-{}-{number}", self.name));
+        std::fs::write(&beside, listener.address()).context("writing an order")?;
+        std::fs::rename(&beside, orders.join(number.to_string())).context("giving an order")?;
+        until(&format!("attempt {number} of {}", self.name), PATIENCE, || {
+            let logs = self.host.docker.logs(container)?;
+            let found = |outcome: &str| logs.lines().any(|line| line == format!("{number} {outcome}"));
+            Ok(if found("reached") {
+                Some(true)
+            } else {
+                found("failed").then_some(false)
+            })
+        })
     }
 
     pub fn contain(&self, action: &str) -> Result<Value> {

@@ -43,26 +43,39 @@ pub fn remove_container(docker: &Docker, id: &str) -> Result<()> {
     docker.remove(id)
 }
 
-/// Removes what tests left whose process no longer exists. `kind` begins their prefixes: `test.clawker`.
-pub fn sweep(docker: &Docker, kind: &str) -> Result<()> {
+/// Removes what tests left whose process no longer exists. `kind` begins their prefixes: `test.clawker`; `dirs` the
+/// names of their folders.
+pub fn sweep(docker: &Docker, kind: &str, dirs: &str) -> Result<()> {
     let mut prefixes = BTreeSet::new();
     let networks = docker.networks()?;
     for thing in docker.all_containers()?.iter().chain(&networks) {
         let labels = thing["Labels"].as_object().into_iter().flatten();
-        prefixes.extend(labels.filter_map(|(label, _): (&String, &Value)| prefix_of_the_dead(kind, label)));
+        prefixes.extend(labels.filter_map(|(label, _): (&String, &Value)| {
+            let (prefix, _) = label.rsplit_once('.')?;
+            of_the_dead(prefix.strip_prefix(kind)?.strip_prefix('.')?).then(|| prefix.to_owned())
+        }));
     }
     for prefix in prefixes {
         remove_all(docker, &prefix, None)?;
     }
+    remove_dirs(|name| name.strip_prefix(dirs).is_some_and(of_the_dead))
+}
+
+/// Removes folders of the temporary folder by name.
+pub fn remove_dirs(ours: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in std::fs::read_dir(std::env::temp_dir())?.flatten() {
+        if entry.file_name().to_str().is_some_and(&ours) && entry.path().is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
     Ok(())
 }
 
-/// `test.clawker.p<pid>x<random>` of `test.clawker.p<pid>x<random>.managed`, if there is no such process.
-fn prefix_of_the_dead(kind: &str, label: &str) -> Option<String> {
-    let (prefix, _) = label.rsplit_once('.')?;
-    let own = prefix.strip_prefix(kind)?.strip_prefix(".p")?;
-    let (pid, _) = own.split_once('x')?;
-    let pid: u32 = pid.parse().ok()?;
-    let dead = !std::path::Path::new(&format!("/proc/{pid}")).exists();
-    dead.then(|| prefix.to_owned())
+/// Whether `p<pid>x<random>` names a process that isn't there.
+fn of_the_dead(name: &str) -> bool {
+    let pid = name
+        .strip_prefix('p')
+        .and_then(|rest| rest.split_once('x'))
+        .and_then(|(pid, _)| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists())
 }

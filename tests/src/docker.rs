@@ -222,6 +222,17 @@ impl Docker {
         Ok(())
     }
 
+    /// Names of the images that bear `label`.
+    pub fn images(&self, label: &str) -> Result<Vec<String>> {
+        let list = self.get_json(&format!("/images/json?filters={}", filter(label)))?;
+        let tags = list
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|image| image["RepoTags"].as_array().into_iter().flatten());
+        Ok(tags.filter_map(|tag| tag.as_str().map(str::to_owned)).collect())
+    }
+
     pub fn remove_image(&self, tag: &str) -> Result<()> {
         self.delete(&format!("/images/{tag}?force=true"))
     }

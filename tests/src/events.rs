@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::bins;
+use crate::{bins, wait};
+
+/// How often a wait looks whether it was interrupted.
+const SLICE: Duration = Duration::from_millis(200);
 
 /// A row of the journal.
 #[derive(Debug, Clone)]
@@ -96,7 +99,7 @@ impl Events {
                 return Ok(row.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if left.is_zero() || wait::interrupted() {
                 let tail: Vec<String> = rows.iter().rev().take(40).rev().map(Row::line).collect();
                 bail!(
                     "no {kind} as expected within {} s; the journal ends with\n{}",
@@ -107,7 +110,7 @@ impl Events {
             rows = self
                 .seen
                 .more
-                .wait_timeout(rows, left)
+                .wait_timeout(rows, left.min(SLICE))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }

@@ -54,6 +54,14 @@ impl<'h> Forged<'h> {
         Ok(Self { agent, container })
     }
 
+    /// One that was started before.
+    pub fn existing(host: &'h Host, name: &str) -> Result<Self> {
+        let agent = host.existing(name);
+        let container = host.docker.inspect(&agent.full())?.context("the forged container")?;
+        let container = container["Id"].as_str().context("its id")?.to_owned();
+        Ok(Self { agent, container })
+    }
+
     /// What it has said so far, one object a line.
     pub fn said(&self) -> Result<Vec<Value>> {
         let logs = self.agent.host.docker.logs(&self.container)?;

@@ -24,6 +24,8 @@ use crate::wait::{PATIENCE, until, until_true};
 
 /// What labels of tests begin with.
 pub const TEST_PREFIX: &str = "test.clawker";
+/// What folders of tests begin with.
+const DIR_PREFIX: &str = "clawker-e2e-";
 
 /// How a host is set up.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct Setup {
     network: String,
     project: String,
     image_repo: String,
+    /// How the names of its folders begin.
+    dir_prefix: String,
     /// TOML at the end of the configuration.
     config: String,
     lease_seconds: u32,
@@ -50,18 +54,20 @@ impl Setup {
             network: format!("clawker-test-{random}"),
             project: format!("t{random}"),
             image_repo: "clawker-test".to_owned(),
+            dir_prefix: format!("{DIR_PREFIX}p{}x", std::process::id()),
             config: String::new(),
             lease_seconds: 120,
         })
     }
 
     /// Names that stay the same, so that what was left behind is found again.
-    pub fn named(prefix: &str, network: &str, project: &str, image_repo: &str) -> Self {
+    pub fn named(prefix: &str, name: &str, project: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
-            network: network.to_owned(),
+            network: name.to_owned(),
             project: project.to_owned(),
-            image_repo: image_repo.to_owned(),
+            image_repo: name.to_owned(),
+            dir_prefix: format!("{name}-"),
             config: String::new(),
             lease_seconds: 120,
         }
@@ -91,10 +97,10 @@ impl Setup {
         ensure!(rustix::process::geteuid().is_root(), "not root: {SETUP}");
         let docker = Docker::of_this_host()?;
         if self.prefix.starts_with(TEST_PREFIX) {
-            cleanup::sweep(&docker, TEST_PREFIX)?;
+            cleanup::sweep(&docker, TEST_PREFIX, DIR_PREFIX)?;
         }
         let dir = tempfile::Builder::new()
-            .prefix("clawker-e2e-")
+            .prefix(&self.dir_prefix)
             .tempdir()
             .context("making a folder")?;
         // Longer than a unix socket's path may be: nobody may rely on plain paths below the state folder.

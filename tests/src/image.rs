@@ -122,6 +122,12 @@ impl Image {
     }
 }
 
+/// Names of the engine's images whose repository begins with `repo`, `repo-…:…`.
+pub fn named(docker: &Docker, repo: &str) -> Result<Vec<String>> {
+    let tags = docker.images(LABEL)?.into_iter();
+    Ok(tags.filter(|tag| tag.starts_with(&format!("{repo}-"))).collect())
+}
+
 /// FNV-1a: tells recipes apart, protects against nothing.
 fn fnv(bytes: &[u8]) -> String {
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::wait;
+
 /// How a program ended.
 #[derive(Debug, Clone)]
 pub struct Ran {
@@ -94,7 +96,7 @@ impl Running {
                 .with_context(|| format!("waiting for `{}`", self.what))?
             {
                 Some(status) => break Some(status),
-                None if Instant::now() >= deadline => break None,
+                None if Instant::now() >= deadline || wait::interrupted() => break None,
                 None => std::thread::sleep(Duration::from_millis(5)),
             }
         };

@@ -1,8 +1,20 @@
 //! Waiting: a condition that is polled until it holds or a deadline is over.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes everything that waits end with an error: somebody asked this program to stop.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
 
 /// How long a thing may take that should take less than a second: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,6 +30,9 @@ pub fn until<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Result
             Ok(None) => String::new(),
             Err(error) => format!(": {error:#}"),
         };
+        if interrupted() {
+            bail!("interrupted while waiting for {what}");
+        }
         if Instant::now() >= deadline {
             bail!("waited {} s for {what}, in vain{why}", patience.as_secs());
         }
