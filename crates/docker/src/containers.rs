@@ -44,14 +44,31 @@ impl Docker {
                 },
                 other => other,
             })?;
-        ContainerId::parse(&made.id).map_err(|error| Error::Malformed {
+        let id = ContainerId::parse(&made.id).map_err(|error| Error::Malformed {
             call,
             message: error.to_string(),
-        })
+        })?;
+        // Only now can Docker say where the image's links lead.
+        let placed = async {
+            match self.inspect(&id).await? {
+                Some(inspect) => self.check_places(&inspect).await,
+                None => Err(no_such(&id)),
+            }
+        };
+        if let Err(error) = placed.await {
+            self.remove(&id, true).await?;
+            return Err(error);
+        }
+        Ok(id)
     }
 
-    /// Starts it; one that runs already is fine.
+    /// Starts it; one that runs already is fine. Refused if what it left behind would put a mount over ours.
     pub async fn start(&self, id: &ContainerId) -> Result<(), Error> {
+        let inspect = self.inspect(id).await?.ok_or_else(|| no_such(id))?;
+        if inspect.running {
+            return Ok(());
+        }
+        self.check_places(&inspect).await?;
         let call = format!("start container {}", id.short());
         self.change(&call, async |docker| docker.start_container(id.as_str(), None).await)
             .await

@@ -26,6 +26,7 @@ mod inspect;
 mod logs;
 mod mounts;
 mod networks;
+mod places;
 mod publish;
 mod raw;
 

@@ -179,7 +179,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// A target without doubled slashes and dots; `..` isn't taken.
-fn target(target: &str) -> Result<String, SpecError> {
+pub(crate) fn target(target: &str) -> Result<String, SpecError> {
     let refuse = |why| {
         Err(SpecError::MountTarget {
             target: shown(target),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clawker_docker::{Docker, Error, Limits, LogOptions, StdStream};
+use clawker_docker::{Docker, Error, Limits, LogOptions, SpecError, StdStream};
 use clawker_model::ContainerId;
 use futures::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -117,9 +117,9 @@ async fn a_mute_engine_is_a_timeout_that_names_the_call() {
         matches!(&error, Error::Timeout { call, .. } if call == "inspect container abababababab"),
         "{error}"
     );
-    let error = docker.start(&id()).await.expect_err("mute");
+    let error = docker.kill(&id(), "SIGTERM").await.expect_err("mute");
     assert!(
-        matches!(&error, Error::Timeout { call, .. } if call.starts_with("start")),
+        matches!(&error, Error::Timeout { call, .. } if call.starts_with("send SIGTERM")),
         "{error}"
     );
     let error = docker.attach(&id(), false).await.expect_err("mute");
@@ -185,4 +185,54 @@ async fn attached_streams_are_whole_and_the_end_of_input_is_passed_on() {
     let second = reader.next().await.expect("read").expect("a piece");
     assert_eq!((second.0, second.1.as_ref()), (StdStream::Stderr, b"bye".as_ref()));
     assert_eq!(reader.next().await.expect("end"), None);
+}
+
+/// `linkTarget` is `/.clawker`, as Docker's header has it; the other one is a folder.
+const LINK: &str = "eyJuYW1lIjogImIiLCAic2l6ZSI6IDAsICJtb2RlIjogMTM0MjE4MjM5LCAibXRpbWUiOiAiMjAyNi0wMS0wMVQwMDowMDowMFoiLCAibGlua1RhcmdldCI6ICIvLmNsYXdrZXIifQ==";
+const FOLDER: &str = "eyJuYW1lIjogImIiLCAic2l6ZSI6IDAsICJtb2RlIjogMjE0NzQ4NDE0MSwgIm10aW1lIjogIjIwMjYtMDEtMDFUMDA6MDA6MDBaIiwgImxpbmtUYXJnZXQiOiAiIn0=";
+
+/// An engine with a stopped container that mounts something at `/a/b`.
+fn engine_with_mount(b: &'static str) -> Engine {
+    Engine::new(move |head, mut stream| async move {
+        let stat = |stat: &str| {
+            format!("HTTP/1.1 200 OK\r\nX-Docker-Container-Path-Stat: {stat}\r\nConnection: close\r\n\r\n")
+        };
+        let line = head.lines().next().unwrap_or_default().to_owned();
+        if line.contains("/version") {
+            return reply(stream, "200 OK", VERSION).await;
+        }
+        if line.contains("/json") {
+            let inspect = format!(
+                r#"{{"Id":"{}","Mounts":[{{"Source":"/s","Destination":"/a/b"}}]}}"#,
+                id()
+            );
+            return reply(stream, "200 OK", &inspect).await;
+        }
+        if line.contains("/start") {
+            let _ = stream
+                .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+                .await;
+            return;
+        }
+        let answer = stat(if line.contains("path=%2Fa%2Fb ") { b } else { FOLDER });
+        let _ = stream.write_all(answer.as_bytes()).await;
+    })
+}
+
+#[tokio::test]
+async fn an_agent_cannot_lead_its_mount_over_ours_for_the_next_start() {
+    let error = engine_with_mount(LINK)
+        .docker()
+        .start(&id())
+        .await
+        .expect_err("led astray");
+    assert!(
+        matches!(&error, Error::Spec(SpecError::MountTarget { target, .. }) if target == "/a/b"),
+        "{error}"
+    );
+    engine_with_mount(FOLDER)
+        .docker()
+        .start(&id())
+        .await
+        .expect("nothing in the way");
 }
