@@ -1,0 +1,206 @@
+//! The plugins of this repository, as `cargo xtask plugins` built them.
+
+mod guests;
+
+use std::sync::Arc;
+
+use clawker_model::plan::WriteWhen;
+use clawker_model::{Containment, Effect, EffectResult, FullName, NetworkState, Row};
+use clawker_plugin_host::{
+    Facts, Host, Kind, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepContext, StepTurn, Unavailable,
+    WindowCount, check_settings,
+};
+
+fn loaded(name: &str) -> (Host, Arc<Plugin>) {
+    guests::load(&guests::first_party(name)).expect("loads")
+}
+
+fn evaluate(
+    (host, plugin): &(Host, Arc<Plugin>),
+    settings: &str,
+    row: &Row,
+    count: u64,
+    locked: bool,
+    state: String,
+) -> Result<PolicyReply, Unavailable> {
+    let windows = plugin.windows.iter().map(|window| WindowCount {
+        kind: window.kind.clone(),
+        seconds: window.seconds,
+        count: if window.kind == row.event.kind() { count } else { 0 },
+    });
+    let network = if locked {
+        NetworkState::Locked
+    } else {
+        NetworkState::Open
+    };
+    let containment = Containment {
+        network,
+        ..Containment::default()
+    };
+    let facts = Facts {
+        windows: windows.collect(),
+        containment,
+    };
+    host.evaluate(&PolicyCall {
+        plugin: plugin.clone(),
+        settings: settings.into(),
+        row,
+        facts,
+        state,
+    })
+}
+
+#[test]
+fn the_guard_locks_on_the_second_denial_and_freezes_on_a_repeat() {
+    let guard = loaded("egress-guard");
+    assert_eq!(guard.1.kind, Kind::Policy);
+    assert_eq!(guard.1.events, ["EgressDenied", "ContainerOom"]);
+    assert_eq!(guard.1.imports, ["log", "settings"]);
+    let mut state = String::new();
+    let mut actions = Vec::new();
+    for (count, locked) in [(1, false), (2, false), (3, true), (4, true)] {
+        let reply = evaluate(&guard, "{}", &guests::denied(), count, locked, state).expect("answers");
+        actions.push(
+            reply
+                .verdicts
+                .iter()
+                .map(|verdict| verdict.action.name())
+                .collect::<Vec<_>>(),
+        );
+        state = reply.state;
+    }
+    assert_eq!(actions, [vec![], vec!["lock-network"], vec![], vec!["freeze"]]);
+}
+
+#[test]
+fn the_guard_takes_its_threshold_from_the_settings() {
+    let guard = loaded("egress-guard");
+    let reply = evaluate(&guard, r#"{"threshold":1}"#, &guests::oom(), 1, false, String::new()).expect("answers");
+    assert_eq!(reply.verdicts[0].action.name(), "lock-network");
+    assert!(check_settings(&guard.1, r#"{"threshold":3}"#).is_ok());
+    assert!(check_settings(&guard.1, r#"{"treshold":3}"#).is_err());
+}
+
+#[test]
+fn settings_that_it_cannot_read_make_the_guard_unavailable_and_say_so() {
+    let guard = loaded("egress-guard");
+    let answer = evaluate(
+        &guard,
+        r#"{"threshold":"two"}"#,
+        &guests::denied(),
+        1,
+        false,
+        String::new(),
+    );
+    let Err(Unavailable::Trap(why)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert!(why.contains("settings: invalid type: string \"two\""), "{why}");
+}
+
+#[test]
+fn the_same_question_has_the_same_answer_at_the_same_price() {
+    let guard = loaded("egress-guard");
+    let ask = || {
+        evaluate(
+            &guard,
+            "{}",
+            &guests::denied(),
+            2,
+            false,
+            r#"{"phase":"watching","seen":1}"#.into(),
+        )
+    };
+    let (first, second) = (ask().expect("answers"), ask().expect("answers"));
+    assert_eq!(
+        (&first.verdicts, &first.state, first.fuel),
+        (&second.verdicts, &second.state, second.fuel)
+    );
+}
+
+fn welcome((host, plugin): &(Host, Arc<Plugin>), settings: &str, history: &[(Effect, EffectResult)]) -> StepTurn {
+    let agent = FullName::parse("clawker.p.a").expect("name");
+    let context = StepContext {
+        agent,
+        start: 3,
+        first_start: false,
+        image: "image".into(),
+    };
+    let (plugin, history) = (plugin.clone(), history.to_vec());
+    host.step(&StepCall {
+        plugin,
+        settings: settings.into(),
+        context,
+        history,
+    })
+}
+
+fn greeting(path: &str) -> Effect {
+    Effect::WriteFile {
+        path: path.into(),
+        mode: 0o644,
+        owner: Some("0:0".into()),
+        when: WriteWhen::Always,
+        content: b"welcome, clawker.p.a; this is start 3\n".to_vec(),
+    }
+}
+
+#[test]
+fn welcome_asks_for_what_it_uses() {
+    let step = loaded("welcome");
+    assert_eq!(step.1.kind, Kind::Step);
+    assert_eq!(step.1.imports, ["exec", "log", "settings", "write-file"]);
+}
+
+#[test]
+fn welcome_writes_its_file_and_needs_nothing_else() {
+    let step = loaded("welcome");
+    let greeting = greeting("/etc/clawker-welcome");
+    assert_eq!(welcome(&step, "{}", &[]), StepTurn::Effect(greeting.clone()));
+    let done = welcome(&step, "{}", &[(greeting, EffectResult::WriteFile { written: true })]);
+    assert_eq!(
+        done,
+        StepTurn::Completed {
+            message: "wrote /etc/clawker-welcome".into()
+        }
+    );
+}
+
+#[test]
+fn welcome_runs_a_command_and_fails_with_it() {
+    let step = loaded("welcome");
+    let settings = r#"{"path":"/w","command":["busybox","touch","/x"]}"#;
+    let wrote = (greeting("/w"), EffectResult::WriteFile { written: true });
+    let StepTurn::Effect(exec) = welcome(&step, settings, std::slice::from_ref(&wrote)) else {
+        panic!("no effect")
+    };
+    assert!(matches!(&exec, Effect::Exec { argv, .. } if argv == &["busybox", "touch", "/x"]));
+    let ended = |code| EffectResult::Exec {
+        code,
+        stdout: vec![],
+        stderr: b"no space\n".to_vec(),
+    };
+    let done = welcome(&step, settings, &[wrote.clone(), (exec.clone(), ended(0))]);
+    assert_eq!(
+        done,
+        StepTurn::Completed {
+            message: "wrote /w, ran busybox".into()
+        }
+    );
+    let failed = welcome(&step, settings, &[wrote, (exec, ended(1))]);
+    assert_eq!(
+        failed,
+        StepTurn::Failed {
+            message: "busybox: exit code 1: no space (exit-nonzero)".into()
+        }
+    );
+}
+
+#[test]
+fn welcome_with_settings_that_it_cannot_read_fails_by_name() {
+    let step = loaded("welcome");
+    let StepTurn::Failed { message } = welcome(&step, r#"{"path":1}"#, &[]) else {
+        panic!("accepted")
+    };
+    assert!(message.starts_with("settings: invalid type"), "{message}");
+}
