@@ -29,6 +29,7 @@ use crate::halves::Request as Ask;
 use crate::user::Files;
 
 const HELLO: Duration = Duration::from_secs(10);
+const FAREWELL: Duration = Duration::from_millis(100);
 
 pub struct Service {
     hub: Arc<Hub>,
@@ -75,10 +76,13 @@ impl SessionService for Service {
         };
         let over = Arc::clone(&self.over);
         self.spawn(async move {
-            if let Err(status) = session.run(request.into_inner()).await {
-                let _ = session.to.send(Err(status)).await;
-            }
+            let result = session.run(request.into_inner()).await;
             session.hub.leave(&session.to);
+            if let Err(status) = result {
+                let _ = session.to.send(Err(status)).await;
+                // The reason goes out before the connection does.
+                tokio::time::sleep(FAREWELL).await;
+            }
             over.notify_one();
         });
         Ok(tonic::Response::new(Box::pin(ReceiverStream::new(responses))))

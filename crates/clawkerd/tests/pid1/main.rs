@@ -1,7 +1,9 @@
 //! PID 1 for real, without Docker: namespaces made by the test, and a tiny control plane.
 
+mod frozen;
 mod host;
 mod plane;
+mod trust;
 
 use std::time::Instant;
 

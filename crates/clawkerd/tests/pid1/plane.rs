@@ -28,7 +28,7 @@ use crate::host::PATIENCE;
 pub struct Plane {
     dir: tempfile::TempDir,
     listener: tokio::net::UnixListener,
-    own: Credentials,
+    pub own: Credentials,
     bundle: OwnedFd,
     procs: OwnedFd,
     freeze: OwnedFd,
@@ -78,22 +78,35 @@ impl Plane {
         self.session_with(Some(pb::Lease { seconds: 0 })).await
     }
 
-    pub async fn session_with(&self, lease: Option<pb::Lease>) -> Session {
+    /// The next connection, greeted: h2 on it, answered once so that the handshake is certainly over.
+    pub async fn connected(&self) -> Result<SessionServiceClient<Channel>, String> {
         let socket = within(self.greeted()).await;
         let config = session_client(&self.own, CaptureSlot::default()).expect("config");
         let name = rustls::pki_types::ServerName::try_from("clawkerd").expect("name");
         let connecting = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket);
-        let tls = within(connecting).await.expect("handshake");
+        // TLS 1.3: a client learns of its refusal with its first read.
+        let tls = within(connecting).await.expect("handshake, on our side");
         let once = Arc::new(Mutex::new(Some(TokioIo::new(tls))));
         let connector = tower::service_fn(move |_: Uri| {
             let taken = once.lock().expect("lock").take();
             async move { taken.ok_or_else(|| std::io::Error::other("one connection only")) }
         });
-        let channel = Endpoint::from_static("http://clawkerd")
+        let endpoint = Endpoint::from_static("http://clawkerd");
+        let channel = endpoint
             .connect_with_connector(connector)
             .await
-            .expect("h2");
-        let mut client = SessionServiceClient::new(channel);
+            .map_err(|e| e.to_string())?;
+        let mut client = SessionServiceClient::new(channel.clone());
+        match client.io(tokio_stream::empty()).await {
+            // Refused by the service, so the service was reached.
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => Ok(SessionServiceClient::new(channel)),
+            Err(status) => Err(status.to_string()),
+            Ok(_) => Err("Io without Open was accepted".to_owned()),
+        }
+    }
+
+    pub async fn session_with(&self, lease: Option<pb::Lease>) -> Session {
+        let mut client = self.connected().await.expect("connected");
         let (commands, queue) = mpsc::channel(64);
         let hello = pb::Command {
             id: 1,
