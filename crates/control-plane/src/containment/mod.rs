@@ -13,6 +13,7 @@
 
 mod agent;
 mod apply;
+mod commands;
 mod journal;
 mod policies;
 mod rows;

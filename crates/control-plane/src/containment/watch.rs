@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use clawker_engine::containment::Force;
-use clawker_model::{Axis, FullName};
+use clawker_engine::containment::{self as engine, Force, Input};
+use clawker_model::event::EgressDenied;
+use clawker_model::{Axis, FullName, ProcessState};
 use clawker_netfilter::Netfilter;
 
+use super::agent::Agent;
 use super::apply::{Attached, look};
+use super::task::{Done, Task};
+use crate::core::now_ms;
 
 /// Ticks between two looks at everything.
 pub(super) const VERIFY_EVERY: u64 = 15;
@@ -45,4 +49,86 @@ pub(super) fn look_at(netfilter: &Netfilter, subjects: Vec<Subject>) -> Vec<Find
         }
     };
     subjects.into_iter().map(finding).collect()
+}
+
+impl Task {
+    pub(super) async fn tick(&mut self) {
+        self.ticks += 1;
+        let names: Vec<FullName> = self.agents.keys().cloned().collect();
+        for name in names {
+            if let Some(agent) = self.agents.get_mut(&name) {
+                for output in engine::step(&mut agent.state, Input::Tick, now_ms()) {
+                    self.carry_out(&name, output).await;
+                }
+            }
+        }
+        if self.journal.missed() {
+            self.degrade("rows of containment may be missing".to_owned());
+        } else if std::mem::take(&mut self.degraded) {
+            let board = self.parts.board.clone();
+            self.work.spawn(async move {
+                board.recovered("containment").await;
+                Done::Nothing
+            });
+        }
+        let subjects = self.subjects();
+        if !self.looking && !subjects.is_empty() {
+            self.looking = true;
+            let netfilter = self.parts.netfilter.clone();
+            self.work
+                .spawn_blocking(move || Done::Looked(look_at(&netfilter, subjects)));
+        }
+    }
+
+    fn subjects(&self) -> Vec<Subject> {
+        let all = self.ticks.is_multiple_of(VERIFY_EVERY);
+        let subject = |agent: &Agent| {
+            let (attached, asked) = (agent.attached.clone()?, agent.state.asked());
+            let mut verify = Vec::new();
+            if all && agent.state.is_in_force(Axis::Network) {
+                verify.push(Force::Network(asked.network));
+            }
+            if all && asked.processes == ProcessState::Frozen && agent.state.is_in_force(Axis::Processes) {
+                verify.push(Force::Processes(asked.processes));
+            }
+            let restricted = agent.is_restricted();
+            let interesting = restricted || !verify.is_empty();
+            interesting.then(|| Subject {
+                agent: agent.name.clone(),
+                epoch: agent.epoch,
+                attached,
+                restricted,
+                verify,
+            })
+        };
+        self.agents.values().filter_map(subject).collect()
+    }
+
+    pub(super) async fn found(&mut self, finding: Finding) {
+        let name = finding.agent;
+        let Some(agent) = self.agents.get_mut(&name).filter(|agent| agent.epoch == finding.epoch) else {
+            return;
+        };
+        if let (Some(total), Some(before)) = (finding.denied, agent.denied)
+            && total > before
+            && agent.is_restricted()
+        {
+            let event = EgressDenied {
+                count: total - before,
+                total,
+            };
+            // Not written is not reported: the next look reports it.
+            if self.journal.note(&name, event).await != 0
+                && let Some(agent) = self.agents.get_mut(&name)
+            {
+                agent.denied = Some(total);
+            }
+        }
+        let inputs = finding
+            .disturbed
+            .into_iter()
+            .map(|axis| Input::Disturbed { axis })
+            .collect();
+        self.take(&name, inputs, None).await;
+    }
 }

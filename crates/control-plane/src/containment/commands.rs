@@ -1,0 +1,216 @@
+//! Commands of agents and operators.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use clawker_engine::containment::Input;
+use clawker_model::event::Cause;
+use clawker_model::{Action, Axis, FullName, ProcessState};
+use clawker_netfilter::NetnsKey;
+use tokio::sync::watch as channel;
+
+use super::agent::{Agent, Reply};
+use super::apply::{self, Attached};
+use super::task::{Done, Task};
+use super::{Answer, Command, ContainError, Target, View};
+use crate::core::now_ms;
+
+impl Task {
+    pub(super) async fn command(&mut self, command: Command) {
+        let began = Instant::now();
+        match command {
+            Command::Adopt { agent, causes, done } => {
+                self.adopt(&agent, causes).await;
+                let _ = done.send(Ok(()));
+            }
+            Command::Attach { target, reply } => {
+                let netfilter = self.parts.netfilter.clone();
+                self.work.spawn_blocking(move || {
+                    let netns = target.netns.try_clone().map_err(|error| error.to_string());
+                    let netns =
+                        netns.and_then(|fd| netfilter.attach(fd, target.start).map_err(|error| error.to_string()));
+                    Done::Prepared {
+                        target: Box::new(target),
+                        netns,
+                        reply,
+                        began,
+                    }
+                });
+            }
+            Command::Settle { agent, start, reply } => {
+                if !self.agents.get(&agent).is_some_and(|agent| agent.is_at(start)) {
+                    let _ = reply.send(Err(ContainError::NotAttached { agent, start }));
+                    return;
+                }
+                let reply = Reply::Start(reply, start);
+                self.take(
+                    &agent,
+                    vec![Input::Settled],
+                    Some((vec![Axis::Processes], began, reply)),
+                )
+                .await;
+            }
+            Command::Detach { agent, start, done } => {
+                if self.agents.get(&agent).is_some_and(|agent| agent.is_at(start)) {
+                    self.leave(&agent, None);
+                    self.take(&agent, vec![Input::Detached], None).await;
+                }
+                let _ = done.send(Ok(()));
+            }
+            Command::Forget { agent, done } => {
+                self.leave(&agent, None);
+                self.agents.remove(&agent);
+                self.queues.forget(&agent);
+                self.windows.forget(&agent);
+                self.views.lock().unwrap_or_else(PoisonError::into_inner).remove(&agent);
+                let _ = done.send(Ok(()));
+            }
+            Command::Contain {
+                agent,
+                action,
+                by,
+                reason,
+                reply,
+            } => {
+                if !self.agents.contains_key(&agent) {
+                    let _ = reply.send(Err(ContainError::Unknown { agent }));
+                    return;
+                }
+                self.hurry(&agent, &action);
+                let axes = action.axis().into_iter().collect();
+                let cause = Cause {
+                    by,
+                    action,
+                    reason,
+                    event: 0,
+                    at_ms: now_ms(),
+                };
+                self.take(
+                    &agent,
+                    vec![Input::Asked { cause }],
+                    Some((axes, began, Reply::Operator(reply))),
+                )
+                .await;
+            }
+            Command::Release { agent, by, reply } => {
+                if !self.agents.contains_key(&agent) {
+                    let _ = reply.send(Err(ContainError::Unknown { agent }));
+                    return;
+                }
+                let axes = vec![Axis::Network, Axis::Processes, Axis::Identity];
+                self.take(
+                    &agent,
+                    vec![Input::Released { by }],
+                    Some((axes, began, Reply::Operator(reply))),
+                )
+                .await;
+            }
+            Command::Reverify { agent, done } => {
+                let axes = vec![Axis::Network, Axis::Processes];
+                let inputs = self.disturb(&agent);
+                if !self.agents.contains_key(&agent) {
+                    let _ = done.send(Ok(()));
+                    return;
+                }
+                self.take(&agent, inputs, Some((axes, began, Reply::Nothing(done))))
+                    .await;
+            }
+            Command::End { agent, reply } => {
+                let attached = self.agents.get(&agent).and_then(|agent| agent.attached.clone());
+                self.work.spawn(async move {
+                    let ended = match attached {
+                        Some(attached) => apply::end(attached).await,
+                        None => Ok(()),
+                    };
+                    let _ = reply.send(ended.map_err(|error| ContainError::End { agent, error }));
+                    Done::Nothing
+                });
+            }
+        }
+    }
+
+    async fn adopt(&mut self, name: &FullName, causes: Vec<Cause>) {
+        self.agents.entry(name.clone()).or_insert_with(|| {
+            let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+            let view = views
+                .entry(name.clone())
+                .or_insert_with(|| channel::Sender::new(View::default()));
+            Agent::new(name.clone(), view.clone())
+        });
+        self.take(name, vec![Input::Adopted { causes }], None).await;
+        for (rule, row) in self.past.unjudged.remove(name).unwrap_or_default() {
+            self.offer(rule, name, row).await;
+        }
+    }
+
+    pub(super) async fn attach(
+        &mut self,
+        target: Target,
+        netns: Result<NetnsKey, String>,
+        reply: Answer<View>,
+        began: Instant,
+    ) {
+        let (name, start) = (target.agent.clone(), target.start);
+        if !matches!(target.init.is_alive(), Ok(true)) {
+            // Its detach may have come while its namespace was being opened.
+            if let Ok(key) = netns {
+                self.parts.netfilter.detach(&key);
+            }
+            let _ = reply.send(Err(ContainError::NotAttached { agent: name, start }));
+            return;
+        }
+        if !self.agents.contains_key(&name) {
+            self.adopt(&name, Vec::new()).await;
+        }
+        let attached = Arc::new(Attached {
+            target,
+            netns,
+            hurry: false.into(),
+        });
+        let Some(agent) = self.agents.get_mut(&name) else {
+            return;
+        };
+        let inputs = if agent.is_at(start) {
+            // The same start on another connection: what is in force may stay, and is looked at again.
+            agent.attached = Some(attached);
+            self.disturb(&name)
+        } else {
+            self.leave(&name, Some(attached));
+            vec![Input::Attached]
+        };
+        let axes = match self.agents.get(&name) {
+            Some(agent) if super::is_ended(&agent.state.asked()) => vec![Axis::Network, Axis::Processes],
+            _ => vec![Axis::Network],
+        };
+        self.take(&name, inputs, Some((axes, began, Reply::Start(reply, start))))
+            .await;
+    }
+
+    /// Ends what is known of an earlier start.
+    fn leave(&mut self, name: &FullName, next: Option<Arc<Attached>>) {
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        if let Some(Ok(key)) = agent.attached.as_ref().map(|attached| attached.netns.clone()) {
+            self.parts.netfilter.detach(&key);
+        }
+        agent.begin(next);
+    }
+
+    /// Looks again at all that an attached agent ought to have.
+    fn disturb(&self, name: &FullName) -> Vec<Input> {
+        let Some(agent) = self.agents.get(name).filter(|agent| agent.state.is_attached()) else {
+            return Vec::new();
+        };
+        let mut inputs = vec![Input::Disturbed { axis: Axis::Network }];
+        if agent.state.asked().processes != ProcessState::Running {
+            inputs.push(Input::Disturbed { axis: Axis::Processes });
+        }
+        inputs
+    }
+
+    /// A kill waits for no stop.
+    pub(super) fn hurry(&self, name: &FullName, action: &Action) {
+        if let (Action::Kill, Some(attached)) = (action, self.agents.get(name).and_then(|a| a.attached.as_ref())) {
+            attached.hurry.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! A stand-in for an agent: an init, a process in its `agent` cgroup, a network namespace; and a scripted judge.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command as Process};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc as std_mpsc};
+use std::time::{Duration, Instant};
+
+use clawker_model::agent::MainSpec;
+use clawker_model::event::{AgentCreated, AgentCreating, Cause};
+use clawker_model::{Action, AgentSpec, ContainerId, Event, FullName, PluginDigest, Row, RunId, Verdict};
+use clawker_netfilter::Netfilter;
+use clawker_plugin_host::{Facts, PolicyReply, Unavailable, Window};
+use clawker_proc::cgroup::{AgentCgroup, ContainerCgroup, Version, version};
+use clawker_proc::pidfd::PidFd;
+use clawker_store::Store;
+use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::super::policies::{FailMode, Judge, Mode, Rule};
+use super::super::task::Parts;
+use super::super::{ContainError, Handle, Outcome, Target, View, spawn_with};
+use super::SOON;
+use crate::core::Board;
+
+type Answer = Result<PolicyReply, Unavailable>;
+type Line = dyn Fn(usize, &Row, &Facts, &str) -> Answer + Send + Sync;
+
+/// A judge that answers by a function, and counts how often it was asked.
+#[derive(Clone)]
+pub struct Script {
+    line: Arc<Line>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Script {
+    pub fn new(line: impl Fn(usize, &Row, &Facts, &str) -> Answer + Send + Sync + 'static) -> Self {
+        Self {
+            line: Arc::new(line),
+            asked: Arc::default(),
+        }
+    }
+
+    pub fn silent() -> Self {
+        Self::new(|_, _, _, _| Err(Unavailable::Missing))
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+impl Judge for Script {
+    fn judge(&self, rule: usize, row: &Row, facts: Facts, state: String) -> Answer {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        (self.line)(rule, row, &facts, &state)
+    }
+}
+
+pub fn reply(actions: Vec<Action>, state: &str) -> PolicyReply {
+    let verdict = |action| Verdict {
+        action,
+        reason: "scripted".into(),
+    };
+    let verdicts = actions.into_iter().map(verdict).collect();
+    PolicyReply {
+        verdicts,
+        state: state.into(),
+        fuel: 1,
+        micros: 1,
+    }
+}
+
+/// A closed, enforced policy with a window of ten minutes on each of its events.
+pub fn policy(name: &str, events: &[&str]) -> Rule {
+    Rule {
+        name: name.into(),
+        digest: PluginDigest::parse(&"ab".repeat(32)).expect("digest"),
+        events: events.iter().map(ToString::to_string).collect(),
+        windows: events
+            .iter()
+            .take(16)
+            .map(|kind| Window {
+                kind: kind.to_string(),
+                seconds: 600,
+            })
+            .collect(),
+        fallback: Action::LockNetwork,
+        fail_mode: FailMode::Closed,
+        mode: Mode::Enforce,
+    }
+}
+
+pub struct Host {
+    pub handle: Handle,
+    pub agent: FullName,
+    pub container: ContainerId,
+    store: Store,
+    init: Child,
+    user: Child,
+    netns: std_mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    cgroup: String,
+    shutdown: CancellationToken,
+    reapers: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    _state: tempfile::TempDir,
+}
+
+fn number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::SeqCst)
+}
+
+fn root_with_freezer() -> bool {
+    let root = rustix::process::geteuid().is_root() && matches!(version(), Ok(Version::V1));
+    if !root {
+        println!("skipped: this needs root and a v1 freezer");
+    }
+    root
+}
+
+impl Host {
+    /// `None`, with a printed line, where this can't be.
+    pub async fn new(rules: Vec<Rule>, script: Script) -> Option<Self> {
+        Self::start(rules, script, false).await
+    }
+
+    /// With an event in the journal that the life before left unjudged.
+    pub async fn unjudged(rules: Vec<Rule>, script: Script) -> Option<Self> {
+        Self::start(rules, script, true).await
+    }
+
+    async fn start(rules: Vec<Rule>, script: Script, unjudged: bool) -> Option<Self> {
+        if !root_with_freezer() {
+            return None;
+        }
+        let state = tempfile::tempdir().expect("folder");
+        let store = Store::open(state.path(), "life").expect("store");
+        let agent = FullName::parse("clawker.test").expect("name");
+        let container = ContainerId::parse(&"cd".repeat(32)).expect("id");
+        if unjudged {
+            let event = clawker_model::event::ContainerOom {
+                container: container.clone(),
+            };
+            store.append(Some(&agent), event).await.expect("row");
+        }
+        let cgroup = format!("/clawker-cp-test-{}-{}", std::process::id(), number());
+        fs::create_dir(format!("/sys/fs/cgroup/freezer{cgroup}")).expect("cgroup");
+        let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let parts = Parts {
+            store: store.clone(),
+            netfilter: Netfilter::start().expect("this kernel can"),
+            board: Arc::new(Board::new(store.clone())),
+            rules,
+            judge: Arc::new(script),
+            shutdown: shutdown.clone(),
+        };
+        let handle = spawn_with(parts, &tasks);
+        let (init, user) = processes(&cgroup);
+        let reapers = Mutex::default();
+        let host = Self {
+            handle,
+            agent,
+            container,
+            store,
+            init,
+            user,
+            netns: netns(),
+            cgroup,
+            shutdown,
+            reapers,
+            _state: state,
+        };
+        host.handle.adopt(&host.agent, Vec::new()).await;
+        Some(host)
+    }
+
+    /// A container's restart: other processes in another namespace.
+    pub fn restart(&mut self) {
+        self.join_reapers();
+        (self.init, self.user) = processes(&self.cgroup);
+        self.netns = netns();
+    }
+
+    pub async fn attach(&self, start: u64) -> Result<View, ContainError> {
+        let init_pid = self.init.id().cast_signed();
+        let netns: OwnedFd = self.inside(|| fs::File::open("/proc/thread-self/ns/net").expect("namespace").into());
+        let target = Target {
+            agent: self.agent.clone(),
+            container: self.container.clone(),
+            start,
+            init: Arc::new(PidFd::open(init_pid).expect("it lives")),
+            init_pid,
+            netns,
+            cgroup: self.cgroup.clone(),
+        };
+        self.handle.attach(target).await
+    }
+
+    pub async fn contain(&self, action: Action) -> Result<Outcome, ContainError> {
+        self.handle
+            .contain(&self.agent, action, "operator:uid:0", "a test")
+            .await
+    }
+
+    pub fn cause(&self, by: &str, action: Action) -> Cause {
+        Cause {
+            by: by.into(),
+            action,
+            reason: "a test".into(),
+            event: 0,
+            at_ms: 1,
+        }
+    }
+
+    pub async fn append(&self, event: impl Into<Event>) -> u64 {
+        self.store.append(Some(&self.agent), event).await.expect("row").seq
+    }
+
+    /// Journals the agent's definition and its container.
+    pub async fn define(&self) {
+        let run = RunId::parse("0123456789abcdefghijkl").expect("run");
+        self.append(AgentCreating {
+            spec: Box::new(spec(&self.agent)),
+            run: run.clone(),
+        })
+        .await;
+        self.append(AgentCreated {
+            container: self.container.clone(),
+            run,
+        })
+        .await;
+    }
+
+    pub fn view(&self) -> View {
+        self.handle.watch(&self.agent).expect("adopted").borrow().clone()
+    }
+
+    pub async fn until(&self, condition: impl Fn(&View) -> bool) {
+        let mut view = self.handle.watch(&self.agent).expect("adopted");
+        let waited = tokio::time::timeout(SOON, view.wait_for(|view| condition(view)))
+            .await
+            .map(drop);
+        assert!(waited.is_ok(), "it stays {:?}", self.view());
+    }
+
+    /// The first row of which `of` says something, waiting for it.
+    pub async fn row<T>(&self, of: impl Fn(&Row) -> Option<T>) -> T {
+        let end = Instant::now() + SOON;
+        loop {
+            let rows = self.store.rows(0, 1000, None, None).await.expect("rows");
+            if let Some(found) = rows.iter().find_map(&of) {
+                return found;
+            }
+            assert!(Instant::now() < end, "no such row in {:?}", self.kinds().await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub async fn kinds(&self) -> Vec<&'static str> {
+        let rows = self.store.rows(0, 1000, None, None).await.expect("rows");
+        rows.iter().map(|row| row.event.kind()).collect()
+    }
+
+    /// Whether the agent's namespace lets a datagram go, to itself and to its interface's network.
+    pub fn can_send(&self) -> bool {
+        self.inside(|| {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("bind");
+            socket.send_to(b"x", ("10.77.0.2", 9)).is_ok()
+        })
+    }
+
+    pub fn plug(&self, interface: &'static str) {
+        self.inside(move || ip(&format!("link add {interface} type veth peer name p{interface}")));
+    }
+
+    pub fn plug_many(&self, n: u32) {
+        self.inside(move || (0..n).for_each(|i| ip(&format!("link add many{i} type veth peer name pmany{i}"))));
+    }
+
+    fn inside<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+        let (answer, answered) = std_mpsc::channel();
+        self.netns
+            .send(Box::new(move || drop(answer.send(job()))))
+            .expect("the namespace lives");
+        answered.recv().expect("the job didn't panic")
+    }
+
+    pub fn stands_still(&self) -> bool {
+        let ticks = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", self.user.id())).expect("it lives");
+            let fields: Vec<_> = stat
+                .rsplit(')')
+                .next()
+                .expect("fields")
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect();
+            fields[11..13].join(" ")
+        };
+        let (before, end) = (ticks(), Instant::now() + Duration::from_millis(300));
+        while Instant::now() < end {
+            if ticks() != before {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    }
+
+    pub async fn wait_still(&self) {
+        let end = Instant::now() + SOON;
+        while !self.stands_still() {
+            assert!(Instant::now() < end, "it runs on");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Reaps both as soon as they die, as Docker's shim and PID 1 do.
+    pub fn reap(&self) {
+        self.reap_one(self.init.id());
+        self.reap_agent();
+    }
+
+    pub fn reap_agent(&self) {
+        self.reap_one(self.user.id());
+    }
+
+    fn reap_one(&self, pid: u32) {
+        let pid = Pid::from_raw(pid.cast_signed()).expect("a pid");
+        let reaper = std::thread::spawn(move || {
+            // Reaped by nobody else, so an error means that it is gone.
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        });
+        self.reapers.lock().expect("no panic").push(reaper);
+    }
+
+    fn join_reapers(&self) {
+        self.reapers
+            .lock()
+            .expect("no panic")
+            .drain(..)
+            .for_each(|reaper| reaper.join().expect("reaper"));
+    }
+
+    pub fn is_alive(&self) -> bool {
+        PidFd::open(self.init.id().cast_signed()).is_ok_and(|init| init.is_alive().expect("poll"))
+    }
+
+    pub fn agent_is_empty(&self) -> bool {
+        AgentCgroup::open(&self.cgroup)
+            .expect("look")
+            .is_none_or(|agent| agent.pids().expect("read").is_empty())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Ok(Some(cgroup)) = ContainerCgroup::open(&self.cgroup) {
+            self.reap();
+            let _ = cgroup.kill_all();
+        }
+        let folder = format!("/sys/fs/cgroup/freezer{}", self.cgroup);
+        let end = Instant::now() + SOON;
+        while fs::remove_dir(format!("{folder}/agent")).is_err()
+            && fs::exists(format!("{folder}/agent")).unwrap_or(false)
+        {
+            if Instant::now() > end {
+                break;
+            }
+        }
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+/// An init that ignores SIGTERM, and a busy process of the user's in `agent`.
+fn processes(cgroup: &str) -> (Child, Child) {
+    let spawn = |script: &str, file: String| {
+        let mut command = Process::new("sh");
+        command.args(["-c", script]);
+        let file = fs::OpenOptions::new().write(true).open(file).expect("cgroup.procs");
+        // SAFETY: one write to an open descriptor, async-signal-safe.
+        unsafe { command.pre_exec(move || std::io::Write::write_all(&mut &file, b"0")) };
+        command.spawn().expect("sh starts")
+    };
+    AgentCgroup::create(cgroup).expect("agent");
+    let root = format!("/sys/fs/cgroup/freezer{cgroup}");
+    let init = spawn(
+        "trap '' TERM; while :; do sleep 1; done",
+        format!("{root}/cgroup.procs"),
+    );
+    let user = spawn("while :; do :; done", format!("{root}/agent/cgroup.procs"));
+    (init, user)
+}
+
+fn netns() -> std_mpsc::Sender<Box<dyn FnOnce() + Send>> {
+    let (jobs, queue) = std_mpsc::channel::<Box<dyn FnOnce() + Send>>();
+    std::thread::spawn(move || {
+        // SAFETY: only this thread's network namespace changes.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("a namespace");
+        ip("link set lo up");
+        ip("link add eth0 type veth peer name peth0");
+        ip("link set peth0 up");
+        ip("addr add 10.77.0.1/24 dev eth0");
+        ip("link set eth0 up");
+        queue.into_iter().for_each(|job| job());
+    });
+    jobs
+}
+
+fn ip(arguments: &str) {
+    let status = Process::new("ip").args(arguments.split(' ')).status().expect("ip runs");
+    assert!(status.success(), "ip {arguments}");
+}
+
+fn spec(name: &FullName) -> AgentSpec {
+    AgentSpec {
+        name: name.clone(),
+        image: "busybox".into(),
+        image_id: "sha256:0".into(),
+        owner: "uid:0".into(),
+        main: MainSpec {
+            argv: vec!["true".into()],
+            user: String::new(),
+            env: Vec::new(),
+            cwd: String::new(),
+            tty: false,
+            open_stdin: false,
+            stop_signal: None,
+            no_new_privs: true,
+        },
+        health: None,
+        secrets: Vec::new(),
+        mounts: Vec::new(),
+        publish: Vec::new(),
+        network: Default::default(),
+        egress: Default::default(),
+        resources: Default::default(),
+        plan: Default::default(),
+        remove: false,
+        on_orphan: Default::default(),
+        unsafe_options: Vec::new(),
+    }
+}
