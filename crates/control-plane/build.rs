@@ -11,7 +11,10 @@ fn main() {
     let path = env::var_os("CLAWKER_DIGESTS").map_or_else(usual_place, PathBuf::from);
     println!("cargo::rerun-if-changed={}", path.display());
     let listed = fs::read_to_string(&path).unwrap_or_default();
-    let digests: Vec<&str> = listed.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let digests: Vec<&str> = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     let code = format!("pub const ACCEPTED: &[&str] = &{digests:?};\n");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     fs::write(out.join("digests.rs"), code).expect("write digests.rs");
@@ -19,6 +22,7 @@ fn main() {
 
 fn usual_place() -> PathBuf {
     let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(&manifest).join("../../target"), PathBuf::from);
+    let target =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(&manifest).join("../../target"), PathBuf::from);
     target.join("clawker/libexec/plugins/digests")
 }

@@ -132,7 +132,11 @@ pub enum ConfigError {
     #[error("{}: {}", path.display(), source.to_string().trim_end())]
     Parse { path: PathBuf, source: toml::de::Error },
     #[error("`{key}` = {value}: {problem}")]
-    Value { key: &'static str, value: String, problem: String },
+    Value {
+        key: &'static str,
+        value: String,
+        problem: String,
+    },
 }
 
 impl Config {
@@ -141,12 +145,18 @@ impl Config {
         let Some(path) = path.or_else(|| Some(Path::new(DEFAULT_PATH)).filter(|path| path.exists())) else {
             return Ok(Self::default());
         };
-        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let read = |source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        };
         if std::fs::metadata(path).map_err(read)?.len() > MAX_FILE {
             return Err(ConfigError::TooLarge { path: path.to_owned() });
         }
         let text = std::fs::read_to_string(path).map_err(read)?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     /// Checks what the types can't say. Called after the command line has had its word.
@@ -167,17 +177,31 @@ impl Config {
         }
         // sun_path is 108 bytes (unix(7)); the admin socket is bound by its plain path.
         if self.admin_socket.as_os_str().len() >= 108 {
-            return Err(bad("admin_socket", self.admin_socket.display(), "is longer than 107 bytes"));
+            return Err(bad(
+                "admin_socket",
+                self.admin_socket.display(),
+                "is longer than 107 bytes",
+            ));
         }
         let word = |text: &str, extra: &str| {
             (1..=64).contains(&text.len())
-                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || extra.as_bytes().contains(&b))
+                && text
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || extra.as_bytes().contains(&b))
         };
         if !word(&self.label_prefix, ".-") {
-            return Err(bad("label_prefix", &self.label_prefix, "must be 1 to 64 of a-z, 0-9, `.` and `-`"));
+            return Err(bad(
+                "label_prefix",
+                &self.label_prefix,
+                "must be 1 to 64 of a-z, 0-9, `.` and `-`",
+            ));
         }
         if !word(&self.network, "_.-") {
-            return Err(bad("network", &self.network, "must be 1 to 64 of a-z, 0-9, `_`, `.` and `-`"));
+            return Err(bad(
+                "network",
+                &self.network,
+                "must be 1 to 64 of a-z, 0-9, `_`, `.` and `-`",
+            ));
         }
         if !(4..=86_400).contains(&self.lease_seconds) {
             return Err(bad("lease_seconds", self.lease_seconds, "must be 4 to 86400"));
@@ -185,7 +209,11 @@ impl Config {
         for policy in &self.policies {
             one_of("policies.fail_mode", &policy.fail_mode, &["closed", "open", "last"])?;
             one_of("policies.mode", &policy.mode, &["enforce", "monitor"])?;
-            one_of("policies.fallback", &policy.fallback, &["observe", "alert", "lock-network", "freeze", "stop", "kill"])?;
+            one_of(
+                "policies.fallback",
+                &policy.fallback,
+                &["observe", "alert", "lock-network", "freeze", "stop", "kill"],
+            )?;
         }
         for step in &self.plan {
             if !(1..=3600).contains(&step.timeout) {
@@ -197,7 +225,11 @@ impl Config {
 }
 
 fn bad(key: &'static str, value: impl std::fmt::Display, problem: &str) -> ConfigError {
-    ConfigError::Value { key, value: value.to_string(), problem: problem.to_owned() }
+    ConfigError::Value {
+        key,
+        value: value.to_string(),
+        problem: problem.to_owned(),
+    }
 }
 
 fn one_of(key: &'static str, value: &str, allowed: &[&str]) -> Result<(), ConfigError> {
@@ -243,7 +275,9 @@ mod tests {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(named), "{text}: {error}");
         }
-        let absent = Config::load(Some(Path::new("/nowhere/c.toml"))).expect_err("absent").to_string();
+        let absent = Config::load(Some(Path::new("/nowhere/c.toml")))
+            .expect_err("absent")
+            .to_string();
         assert!(absent.contains("/nowhere/c.toml"), "{absent}");
     }
 }

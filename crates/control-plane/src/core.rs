@@ -46,7 +46,9 @@ pub struct Core {
 
 impl Core {
     pub fn labels(&self) -> Labels {
-        Labels { prefix: self.config.label_prefix.clone() }
+        Labels {
+            prefix: self.config.label_prefix.clone(),
+        }
     }
 
     /// Folder of all run folders.
@@ -71,7 +73,9 @@ impl Core {
 
 /// Milliseconds since the Unix epoch.
 pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis().try_into().unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis().try_into().unwrap_or(u64::MAX))
 }
 
 /// `len` random letters and digits.
@@ -97,7 +101,10 @@ pub struct Board {
 
 impl Board {
     pub fn new(store: Store) -> Self {
-        Self { store, degraded: Mutex::default() }
+        Self {
+            store,
+            degraded: Mutex::default(),
+        }
     }
 
     /// Notes a fault; journaled when it is new or says something else.
@@ -105,7 +112,11 @@ impl Board {
         let before = self.lock().insert(subsystem, detail.clone());
         if before.as_ref() != Some(&detail) {
             tracing::warn!(subsystem, detail, "degraded");
-            self.append(SubsystemDegraded { subsystem: subsystem.to_owned(), detail }).await;
+            self.append(SubsystemDegraded {
+                subsystem: subsystem.to_owned(),
+                detail,
+            })
+            .await;
         }
     }
 
@@ -113,13 +124,19 @@ impl Board {
     pub async fn recovered(&self, subsystem: &'static str) {
         if self.lock().remove(subsystem).is_some() {
             tracing::info!(subsystem, "recovered");
-            self.append(SubsystemRecovered { subsystem: subsystem.to_owned() }).await;
+            self.append(SubsystemRecovered {
+                subsystem: subsystem.to_owned(),
+            })
+            .await;
         }
     }
 
     /// Every subsystem that is degraded now, and why.
     pub fn snapshot(&self) -> Vec<(String, String)> {
-        self.lock().iter().map(|(name, detail)| ((*name).to_owned(), detail.clone())).collect()
+        self.lock()
+            .iter()
+            .map(|(name, detail)| ((*name).to_owned(), detail.clone()))
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {

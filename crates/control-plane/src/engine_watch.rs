@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use clawker_docker::{ContainerEvent, EventKind, Summary};
 use clawker_model::event::{
-    AgentRemoved, AgentUntrusted, ContainerDestroyed, ContainerNetworkConnected, ContainerOom, ExecStarted,
-    ReapDegraded, UntrustedReason,
+    AgentUntrusted, ContainerDestroyed, ContainerNetworkConnected, ContainerOom, ExecStarted, ReapDegraded,
+    UntrustedReason,
 };
 use clawker_model::{ContainerId, Event, FullName, RunId};
 use futures::StreamExt;
@@ -28,7 +28,12 @@ const SLOW: Duration = Duration::from_secs(15);
 
 /// Runs until shutdown.
 pub async fn run(core: Arc<Core>) {
-    let mut watch = Watch { missing: BTreeSet::new(), refused: BTreeSet::new(), degraded: false, core: core.clone() };
+    let mut watch = Watch {
+        missing: BTreeSet::new(),
+        refused: BTreeSet::new(),
+        degraded: false,
+        core: core.clone(),
+    };
     let label = core.labels().managed();
     loop {
         let mut events = Box::pin(core.docker.events(&label, None));
@@ -73,22 +78,29 @@ struct Watch {
 
 impl Watch {
     async fn event(&mut self, event: ContainerEvent) {
-        let Some(agent) = self.core.agents.by_container(&event.id) else { return };
+        let Some(agent) = self.core.agents.by_container(&event.id) else {
+            return;
+        };
         let container = event.id;
         match event.kind {
             EventKind::Oom => self.append(&agent.name, ContainerOom { container }).await,
             EventKind::NetworkConnect { network } => {
-                self.append(&agent.name, ContainerNetworkConnected { container, network }).await;
+                self.append(&agent.name, ContainerNetworkConnected { container, network })
+                    .await;
                 self.core.containment.reverify(&agent.name).await;
             }
             // Ours run on the session: this one is somebody's with the engine's socket.
             EventKind::ExecCreate { command } => {
-                let exec = ExecStarted { exec: "docker".into(), argv: vec![command], by: "docker".into() };
+                let exec = ExecStarted {
+                    exec: "docker".into(),
+                    argv: vec![command],
+                    by: "docker".into(),
+                };
                 self.append(&agent.name, exec).await;
             }
             EventKind::Destroy => {
                 self.append(&agent.name, ContainerDestroyed { container }).await;
-                self.gone(&agent.name).await;
+                self.core.agents.removed(&agent.name).await;
             }
             _ => {}
         }
@@ -119,8 +131,10 @@ impl Watch {
         };
         self.degraded = false;
         self.core.board.recovered("engine").await;
-        let by_id: BTreeMap<ContainerId, Summary> =
-            listed.into_iter().map(|summary| (summary.id.clone(), summary)).collect();
+        let by_id: BTreeMap<ContainerId, Summary> = listed
+            .into_iter()
+            .map(|summary| (summary.id.clone(), summary))
+            .collect();
         for (id, summary) in &by_id {
             match self.core.agents.by_container(id) {
                 Some(agent) => {
@@ -150,16 +164,9 @@ impl Watch {
             .map(|agent| agent.name)
             .collect();
         for name in absent.intersection(&self.missing) {
-            self.gone(name).await;
+            self.core.agents.removed(name).await;
         }
         self.missing = absent;
-    }
-
-    async fn gone(&self, name: &FullName) {
-        let Some(agent) = self.core.agents.get(name) else { return };
-        let container = Some(agent.status().container);
-        self.append(name, AgentRemoved { container }).await;
-        self.core.agents.removed(name).await;
     }
 
     /// A container with our label that nobody looks after yet.
@@ -175,13 +182,26 @@ impl Watch {
             return Ok(());
         };
         // Being created right now by ourselves: its row with the container id follows.
-        if self.core.store.agent(&name).await?.is_some_and(|record| record.container.is_none()) {
+        if self
+            .core
+            .store
+            .agent(&name)
+            .await?
+            .is_some_and(|record| record.container.is_none())
+        {
             return Ok(());
         }
         self.refused.insert(summary.id.clone());
         if self.core.agents.get(&name).is_some() {
             let detail = format!("container {} bears this agent's labels", summary.id.short());
-            self.append(&name, AgentUntrusted { reason: UntrustedReason::LabelMismatch, detail }).await;
+            self.append(
+                &name,
+                AgentUntrusted {
+                    reason: UntrustedReason::LabelMismatch,
+                    detail,
+                },
+            )
+            .await;
             return Ok(());
         }
         match self.run_folder(&summary.id).await? {
@@ -192,9 +212,14 @@ impl Watch {
 
     /// The run folder of ours that a container mounts read-only and no other container has.
     async fn run_folder(&self, container: &ContainerId) -> Result<Option<RunId>, AgentError> {
-        let Some(inspect) = self.core.docker.inspect(container).await? else { return Ok(None) };
+        let Some(inspect) = self.core.docker.inspect(container).await? else {
+            return Ok(None);
+        };
         let root = self.core.run_root();
-        let mounted = inspect.mounts.iter().find(|mount| mount.target == IN_CONTAINER && mount.read_only);
+        let mounted = inspect
+            .mounts
+            .iter()
+            .find(|mount| mount.target == IN_CONTAINER && mount.read_only);
         Ok(mounted
             .and_then(|mount| std::path::Path::new(&mount.source).strip_prefix(&root).ok())
             .and_then(|below| below.to_str())

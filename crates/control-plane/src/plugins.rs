@@ -17,7 +17,10 @@ mod accepted {
 /// Why the plugins that the configuration names can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginsError {
-    #[error("finding {what}: none of {} exists; set CLAWKER_LIBEXEC to the folder that holds it", places(tried))]
+    #[error(
+        "finding {what}: none of {} exists; set CLAWKER_LIBEXEC to the folder that holds it",
+        places(tried)
+    )]
     NoLibexec { what: &'static str, tried: Vec<PathBuf> },
     #[error("reading {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
@@ -26,13 +29,21 @@ pub enum PluginsError {
     #[error("plugin host: {0}")]
     Host(#[from] clawker_plugin_host::Error),
     #[error("`{key}` names `{name}`, which is a {found} plugin")]
-    Kind { key: &'static str, name: String, found: String },
+    Kind {
+        key: &'static str,
+        name: String,
+        found: String,
+    },
     #[error("settings of `{name}`: {source}")]
     Settings { name: String, source: serde_json::Error },
 }
 
 fn places(tried: &[PathBuf]) -> String {
-    tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    tried
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// What is loaded.
@@ -48,8 +59,10 @@ pub struct Plugins {
 impl Plugins {
     /// Loads what `config` names from `libexec/plugins`.
     pub fn load(config: &Config, libexec: &Path) -> Result<Self, PluginsError> {
-        let accepted: HashSet<PluginDigest> =
-            accepted::ACCEPTED.iter().filter_map(|digest| PluginDigest::parse(digest).ok()).collect();
+        let accepted: HashSet<PluginDigest> = accepted::ACCEPTED
+            .iter()
+            .filter_map(|digest| PluginDigest::parse(digest).ok())
+            .collect();
         let mut plugins = Self {
             host: Arc::new(Host::new(accepted)?),
             loaded: BTreeMap::new(),
@@ -73,27 +86,43 @@ impl Plugins {
             Some(plugin) => plugin.clone(),
             None => {
                 let path = folder.join(format!("{name}.wasm"));
-                let bytes = std::fs::read(&path).map_err(|source| PluginsError::Read { path: path.clone(), source })?;
-                let plugin = self.host.load(&bytes).map_err(|source| PluginsError::Load { path, source })?;
+                let bytes = std::fs::read(&path).map_err(|source| PluginsError::Read {
+                    path: path.clone(),
+                    source,
+                })?;
+                let plugin = self
+                    .host
+                    .load(&bytes)
+                    .map_err(|source| PluginsError::Load { path, source })?;
                 self.loaded.insert(name.to_owned(), plugin.clone());
                 plugin
             }
         };
         if plugin.kind != kind {
             let found = format!("{:?}", plugin.kind).to_lowercase();
-            return Err(PluginsError::Kind { key, name: name.to_owned(), found });
+            return Err(PluginsError::Kind {
+                key,
+                name: name.to_owned(),
+                found,
+            });
         }
         Ok(plugin)
     }
 
     /// The step plugin of this digest.
     pub fn step(&self, digest: &PluginDigest) -> Option<Arc<Plugin>> {
-        self.loaded.values().find(|plugin| plugin.digest == *digest && plugin.kind == Kind::Step).cloned()
+        self.loaded
+            .values()
+            .find(|plugin| plugin.digest == *digest && plugin.kind == Kind::Step)
+            .cloned()
     }
 }
 
 fn settings(name: &str, table: &toml::Table) -> Result<String, PluginsError> {
-    serde_json::to_string(table).map_err(|source| PluginsError::Settings { name: name.to_owned(), source })
+    serde_json::to_string(table).map_err(|source| PluginsError::Settings {
+        name: name.to_owned(),
+        source,
+    })
 }
 
 fn to_step(config: &StepConfig, plugin: &Plugin) -> Result<Step, PluginsError> {
@@ -122,7 +151,11 @@ fn to_policy(config: &PolicyConfig, plugin: Arc<Plugin>) -> Result<Policy, Plugi
         "last" => FailMode::Last,
         _ => FailMode::Closed,
     };
-    let mode = if config.mode == "monitor" { Mode::Monitor } else { Mode::Enforce };
+    let mode = if config.mode == "monitor" {
+        Mode::Monitor
+    } else {
+        Mode::Enforce
+    };
     Ok(Policy {
         name: config.plugin.clone(),
         settings: settings(&config.plugin, &config.settings)?,
@@ -141,11 +174,20 @@ pub fn libexec(config: &Config) -> Result<PathBuf, PluginsError> {
     if let Some(folder) = std::env::var_os("CLAWKER_LIBEXEC") {
         return Ok(folder.into());
     }
-    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned)).unwrap_or_default();
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| exe.parent().map(Path::to_owned))
+        .unwrap_or_default();
     // An installation has bin/ beside libexec/; a build has target/<profile>/ beside target/clawker/.
     let tried = vec![beside.join("../libexec/clawker"), beside.join("../clawker/libexec")];
     match tried.iter().find(|path| path.join("agent/clawkerd").exists()) {
-        Some(found) => found.canonicalize().map_err(|source| PluginsError::Read { path: found.clone(), source }),
-        None => Err(PluginsError::NoLibexec { what: "agent/clawkerd", tried }),
+        Some(found) => found.canonicalize().map_err(|source| PluginsError::Read {
+            path: found.clone(),
+            source,
+        }),
+        None => Err(PluginsError::NoLibexec {
+            what: "agent/clawkerd",
+            tried,
+        }),
     }
 }

@@ -107,13 +107,23 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     let docker = Docker::connect(&config.docker_socket)?;
     let engine = docker.engine().await?;
     Docker::refuse_unsupported(&engine)?;
-    docker.ensure_network(&config.network, &format!("{}.managed", config.label_prefix)).await?;
+    docker
+        .ensure_network(&config.network, &format!("{}.managed", config.label_prefix))
+        .await?;
 
     let authority = Authority::open(&config.state_dir.join("ca"))?;
     let netfilter = Netfilter::start()?;
     let plugins = Arc::new(Plugins::load(&config, &libexec)?);
     let boot_id = clawker_proc::procfs::boot_id().unwrap_or_default();
-    store.append(None, ControlPlaneStarted { version: env!("CARGO_PKG_VERSION").into(), boot_id }).await?;
+    store
+        .append(
+            None,
+            ControlPlaneStarted {
+                version: env!("CARGO_PKG_VERSION").into(),
+                boot_id,
+            },
+        )
+        .await?;
 
     let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
     let board = Arc::new(Board::new(store.clone()));
@@ -148,7 +158,9 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
             continue;
         }
         if let Err(error) = core.agents.created(&record.spec.name).await {
-            core.board.degraded("agents", format!("{}: {error}", record.spec.name)).await;
+            core.board
+                .degraded("agents", format!("{}: {error}", record.spec.name))
+                .await;
         }
     }
     admin::serve(core.clone())?;
@@ -156,8 +168,15 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
 }
 
 fn folder(path: &Path, mode: u32) -> Result<(), StartError> {
-    let fail = |source| StartError::Folder { path: path.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(fail)
+    let fail = |source| StartError::Folder {
+        path: path.to_owned(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(fail)
 }
 
 /// Ends everything but what contains the agents.
@@ -173,7 +192,9 @@ async fn drain(core: &Arc<Core>) {
                 tracing::debug!(agent = %agent.name, %error, "lease");
             }
         }
-        let stopping = ControlPlaneStopping { agents: "leased".into() };
+        let stopping = ControlPlaneStopping {
+            agents: "leased".into(),
+        };
         if let Err(error) = core.store.append_synced(None, stopping).await {
             tracing::warn!(%error, "journal");
         }

@@ -178,23 +178,14 @@ pub async fn remove(core: &Core, found: &Found, force: bool) -> Result<(), Fault
         end(core, &found.name).await;
     }
     core.docker.remove(&container, true).await?;
-    // Whoever saw Docker's own event may have been here first.
-    let known = core
-        .agents
-        .get(&found.name)
-        .is_some_and(|handle| handle.status().container == container);
-    if known
-        || core
-            .store
-            .agent(&found.name)
-            .await
-            .ok()
-            .flatten()
-            .is_some_and(|record| record.container == Some(container.clone()))
-    {
+    if core.agents.removed(&found.name).await {
+        return Ok(());
+    }
+    // Nobody looked after it, or whoever saw Docker's own event was here first: the store knows which.
+    let record = core.store.agent(&found.name).await.ok().flatten();
+    if record.is_some_and(|record| record.container.as_ref() == Some(&container)) {
         note_removed(core, &found.name, Some(container)).await;
     }
-    core.agents.removed(&found.name).await;
     Ok(())
 }
 

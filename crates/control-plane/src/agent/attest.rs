@@ -61,7 +61,9 @@ pub async fn attest(
     let peer = peer::credentials(stream.as_fd()).map_err(|error| Unattested::NotYet(format!("peer: {error}")))?;
     // pid 0: the peer is outside our pid namespace, as when the control plane runs in a container.
     if peer.pid <= 0 {
-        return Err(Unattested::Mismatch("the peer's process can't be seen from here".into()));
+        return Err(Unattested::Mismatch(
+            "the peer's process can't be seen from here".into(),
+        ));
     }
     if let Some(init) = known.filter(|init| init.pidfd.is_alive().unwrap_or(false)) {
         check(&init, peer.pid, cgroup_path, stream)?;
@@ -71,7 +73,10 @@ pub async fn attest(
     let inspect = running(docker, container).await?;
     let init = Arc::new(open(inspect.pid)?);
     check(&init, peer.pid, cgroup_path, stream)?;
-    Ok(Attested { init, inspect: Some(inspect) })
+    Ok(Attested {
+        init,
+        inspect: Some(inspect),
+    })
 }
 
 /// Asks Docker until the container runs.
@@ -100,20 +105,33 @@ pub fn open(pid: i32) -> Result<Init, Unattested> {
     let boot_id = procfs::boot_id().map_err(gone)?;
     let start_time = procfs::start_time(pid).map_err(gone)?;
     let netns = procfs::open_netns(pid).map_err(gone)?;
-    Ok(Init { pid, pidfd, boot_id, start_time, netns })
+    Ok(Init {
+        pid,
+        pidfd,
+        boot_id,
+        start_time,
+        netns,
+    })
 }
 
 fn check(init: &Init, peer: i32, cgroup_path: &str, stream: &UnixStream) -> Result<(), Unattested> {
     let gone = |error: std::io::Error| Unattested::NotYet(format!("init {}: {error}", init.pid));
     if peer != init.pid {
-        return Err(Unattested::Mismatch(format!("process {peer} connected, the container's init is {}", init.pid)));
+        return Err(Unattested::Mismatch(format!(
+            "process {peer} connected, the container's init is {}",
+            init.pid
+        )));
     }
     if procfs::ns_pids(init.pid).map_err(gone)?.last() != Some(&1) {
-        return Err(Unattested::Mismatch(format!("process {peer} isn't pid 1 of its namespace")));
+        return Err(Unattested::Mismatch(format!(
+            "process {peer} isn't pid 1 of its namespace"
+        )));
     }
     let cgroups = procfs::cgroups(init.pid).map_err(gone)?;
     if !cgroup::in_container(&cgroups, cgroup_path) {
-        return Err(Unattested::Mismatch(format!("process {peer} isn't in the cgroup {cgroup_path}")));
+        return Err(Unattested::Mismatch(format!(
+            "process {peer} isn't in the cgroup {cgroup_path}"
+        )));
     }
     // Where the kernel has it, the descriptor speaks of the process that connected, not of a number.
     if let Some(connected) = peer::pidfd(stream.as_fd()).map_err(gone)?

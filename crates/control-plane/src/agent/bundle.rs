@@ -62,7 +62,11 @@ pub async fn read(stream: &mut UnixStream) -> Result<ClientPreamble, AgentError>
         .map_err(|_| fail(io::Error::new(io::ErrorKind::TimedOut, "PID 1 said nothing in 5 s")))?
         .map_err(fail)?;
     if read.wire != preamble::WIRE {
-        return Err(fail(io::Error::other(format!("PID 1 speaks wire {}, not {}", read.wire, preamble::WIRE))));
+        return Err(fail(io::Error::other(format!(
+            "PID 1 speaks wire {}, not {}",
+            read.wire,
+            preamble::WIRE
+        ))));
     }
     Ok(read)
 }
@@ -84,9 +88,16 @@ pub async fn issue(
     start: u64,
     need: Need,
 ) -> Result<(InForce, OwnedFd), AgentError> {
-    let count = record.issued.as_ref().filter(|issued| issued.start == start).map_or(0, |issued| issued.count);
+    let count = record
+        .issued
+        .as_ref()
+        .filter(|issued| issued.start == start)
+        .map_or(0, |issued| issued.count);
     if count >= MAX_PER_START && !need.expired {
-        return Err(AgentError::TooManyBundles { start, max: MAX_PER_START });
+        return Err(AgentError::TooManyBundles {
+            start,
+            max: MAX_PER_START,
+        });
     }
     let generation = record.generation.max(need.held) + 1;
     let credentials = core.authority.agent_leaf(name, container)?;
@@ -118,7 +129,13 @@ pub async fn issue(
         )
         .await?;
     fault_point!("bundle-unwritten");
-    Ok((InForce { generation, key_hash: Some(claims.key_hash) }, sealed))
+    Ok((
+        InForce {
+            generation,
+            key_hash: Some(claims.key_hash),
+        },
+        sealed,
+    ))
 }
 
 /// Sends the control plane's part: numbers in the message, descriptors with it.
@@ -136,11 +153,18 @@ pub async fn send(
         descriptors.push(Descriptor::Bundle);
         fds.push(bundle);
     }
-    let message = ServerPreamble { wire: preamble::WIRE, start, generation, descriptors };
+    let message = ServerPreamble {
+        wire: preamble::WIRE,
+        start,
+        generation,
+        descriptors,
+    };
     let bytes = preamble::encode_framed("preamble", &message).map_err(|error| fail(io::Error::other(error)))?;
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     stream
-        .async_io(Interest::WRITABLE, || clawker_proc::fdpass::send(stream.as_fd(), &bytes, &borrowed))
+        .async_io(Interest::WRITABLE, || {
+            clawker_proc::fdpass::send(stream.as_fd(), &bytes, &borrowed)
+        })
         .await
         .map_err(fail)
 }

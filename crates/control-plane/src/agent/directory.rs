@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use clawker_model::event::Cause;
+use clawker_model::event::{AgentRemoved, Cause};
 use clawker_model::{Action, AgentSpec, ContainerId, Egress, FullName, RunId};
 use tokio_util::sync::CancellationToken;
 
+use super::AgentError;
 use super::listen::{self, RunDir};
 use super::status::AgentHandle;
 use super::task::{self, Subject};
-use super::AgentError;
 use crate::core::{Core, now_ms};
 
 /// All agents of this host.
@@ -28,7 +28,10 @@ struct Entry {
 
 impl Agents {
     pub fn new(core: Weak<Core>) -> Self {
-        Self { core, entries: Mutex::default() }
+        Self {
+            core,
+            entries: Mutex::default(),
+        }
     }
 
     /// Makes the run folder of an agent that is about to be created.
@@ -55,17 +58,29 @@ impl Agents {
         let mut causes = record.causes.clone();
         causes.extend(own_rule(&record.spec));
         core.containment.adopt(name, causes).await;
-        self.look_after(&core, Subject { name: name.clone(), container, run: record.run.clone() })
+        self.look_after(
+            &core,
+            Subject {
+                name: name.clone(),
+                container,
+                run: record.run.clone(),
+            },
+        )
     }
 
     /// Listens to a container that bears our labels and mounts a run folder, and that the store doesn't know. It can
     /// be contained, and gets nothing else.
     pub async fn stranger(&self, name: &FullName, container: &ContainerId, run: &RunId) -> Result<(), AgentError> {
         let core = self.core()?;
-        core.containment.adopt(name, Vec::new()).await;
+        // It was contained by an earlier life of ours, perhaps.
+        core.containment.adopt(name, core.store.causes(name).await?).await;
         self.look_after(
             &core,
-            Subject { name: name.clone(), container: container.clone(), run: run.clone() },
+            Subject {
+                name: name.clone(),
+                container: container.clone(),
+                run: run.clone(),
+            },
         )
     }
 
@@ -76,18 +91,32 @@ impl Agents {
         let stop = core.shutdown.child_token();
         let (name, container, run) = (subject.name.clone(), subject.container.clone(), subject.run.clone());
         let handle = task::spawn(core.clone(), subject, listeners, stop.clone());
-        let entry = Entry { container, run, handle, stop };
+        let entry = Entry {
+            container,
+            run,
+            handle,
+            stop,
+        };
         if let Some(before) = self.lock().insert(name, entry) {
             before.stop.cancel();
         }
         Ok(())
     }
 
-    /// The container is gone: forgets the agent, with its run folder and its secrets.
-    pub async fn removed(&self, name: &FullName) {
-        let Some(entry) = self.lock().remove(name) else { return };
+    /// The container is gone: forgets the agent, with its run folder and its secrets. False if somebody else was
+    /// first, as when Docker's event and our own removal meet.
+    pub async fn removed(&self, name: &FullName) -> bool {
+        let Some(entry) = self.lock().remove(name) else {
+            return false;
+        };
         entry.stop.cancel();
-        let Ok(core) = self.core() else { return };
+        let Ok(core) = self.core() else { return true };
+        let removed = AgentRemoved {
+            container: Some(entry.container.clone()),
+        };
+        if let Err(error) = core.store.append(Some(name), removed).await {
+            core.board.degraded("journal", error.to_string()).await;
+        }
         core.containment.forget(name).await;
         self.discard_run(&entry.run).await;
         let secrets = core.secrets_dir(&entry.container);
@@ -96,6 +125,7 @@ impl Agents {
         {
             tracing::warn!(path = %secrets.display(), %error, "removing secrets");
         }
+        true
     }
 
     /// The agent's container may have changed: look.
@@ -110,12 +140,17 @@ impl Agents {
     }
 
     pub fn by_container(&self, container: &ContainerId) -> Option<AgentHandle> {
-        self.lock().values().find(|entry| entry.container == *container).map(|entry| entry.handle.clone())
+        self.lock()
+            .values()
+            .find(|entry| entry.container == *container)
+            .map(|entry| entry.handle.clone())
     }
 
     /// Whether another container than `container` mounts this run folder.
     pub fn run_is_taken(&self, run: &RunId, container: &ContainerId) -> bool {
-        self.lock().values().any(|entry| entry.run == *run && entry.container != *container)
+        self.lock()
+            .values()
+            .any(|entry| entry.run == *run && entry.container != *container)
     }
 
     /// Every agent, sorted by project and name.
@@ -126,7 +161,9 @@ impl Agents {
     }
 
     fn core(&self) -> Result<Arc<Core>, AgentError> {
-        self.core.upgrade().ok_or_else(|| AgentError::Preparing("the control plane is ending".into()))
+        self.core
+            .upgrade()
+            .ok_or_else(|| AgentError::Preparing("the control plane is ending".into()))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<FullName, Entry>> {
@@ -136,7 +173,9 @@ impl Agents {
 
 /// The agent's own egress rule is a cause of containment like any other, one that nothing releases.
 fn own_rule(spec: &AgentSpec) -> Option<Cause> {
-    let Egress::Only { allow } = &spec.egress else { return None };
+    let Egress::Only { allow } = &spec.egress else {
+        return None;
+    };
     Some(Cause {
         by: "host".into(),
         action: Action::RestrictEgress { allow: allow.clone() },

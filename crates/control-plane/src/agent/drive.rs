@@ -112,7 +112,8 @@ pub async fn drive(
             },
         )
         .await?;
-    ctx.status.send_modify(|status| status.session = SessionState::Connected);
+    ctx.status
+        .send_modify(|status| status.session = SessionState::Connected);
     core.containment.settle(&ctx.name, ctx.start).await?;
 
     let mut trusted = match &judged {
@@ -141,7 +142,11 @@ pub async fn drive(
 
 impl Context {
     fn target(&self) -> Result<Target, AgentError> {
-        let netns = self.init.netns.try_clone().map_err(|source| AgentError::Preamble { source })?;
+        let netns = self
+            .init
+            .netns
+            .try_clone()
+            .map_err(|source| AgentError::Preamble { source })?;
         Ok(Target {
             agent: self.name.clone(),
             container: self.container.clone(),
@@ -164,13 +169,28 @@ impl Context {
         let cgroup = AgentCgroup::create(&core.cgroup_path(&self.container))
             .map_err(|source| AgentError::Preamble { source })?;
         let (in_force, sealed) = match record {
-            None => (InForce { generation: held.held_generation, key_hash: None }, None),
+            None => (
+                InForce {
+                    generation: held.held_generation,
+                    key_hash: None,
+                },
+                None,
+            ),
             Some(record) if !self.expired && bundle::keeps(&held, record, self.start, &core.authority.root_id()) => {
                 let key_hash = record.issued.as_ref().map(|issued| issued.key_hash.clone());
-                (InForce { generation: held.held_generation, key_hash }, None)
+                (
+                    InForce {
+                        generation: held.held_generation,
+                        key_hash,
+                    },
+                    None,
+                )
             }
             Some(record) => {
-                let need = Need { held: held.held_generation, expired: self.expired };
+                let need = Need {
+                    held: held.held_generation,
+                    expired: self.expired,
+                };
                 let issued = bundle::issue(core, &self.name, &self.container, record, self.start, need).await?;
                 (issued.0, Some(issued.1))
             }
@@ -187,9 +207,13 @@ impl Context {
 
     async fn distrust(&self, reason: UntrustedReason, detail: String) -> Result<(), AgentError> {
         let news = self.status.borrow().trust != Trust::Untrusted(reason);
-        self.status.send_modify(|status| status.trust = Trust::Untrusted(reason));
+        self.status
+            .send_modify(|status| status.trust = Trust::Untrusted(reason));
         if news {
-            self.core.store.append(Some(&self.name), AgentUntrusted { reason, detail }).await?;
+            self.core
+                .store
+                .append(Some(&self.name), AgentUntrusted { reason, detail })
+                .await?;
         }
         Ok(())
     }
@@ -267,7 +291,11 @@ impl Context {
                 if self.status.borrow().health != Some(healthy) {
                     self.status.send_modify(|status| status.health = Some(healthy));
                     let container = self.container.clone();
-                    let event = ContainerHealth { container, healthy, detail: health.detail };
+                    let event = ContainerHealth {
+                        container,
+                        healthy,
+                        detail: health.detail,
+                    };
                     store.append(Some(&self.name), event).await?;
                 }
             }
@@ -283,7 +311,10 @@ impl Context {
 /// Resolves when the agent's identity has been revoked.
 async fn revoked(view: &mut Option<watch::Receiver<crate::containment::View>>) {
     if let Some(view) = view
-        && view.wait_for(|view| view.asked.identity == IdentityState::Revoked).await.is_ok()
+        && view
+            .wait_for(|view| view.asked.identity == IdentityState::Revoked)
+            .await
+            .is_ok()
     {
         return;
     }

@@ -27,7 +27,13 @@ pub async fn perform(
     effect: &Effect,
 ) -> Result<Performed, AgentError> {
     let outcome = match effect {
-        Effect::Exec { argv, env, cwd, user, timeout_s } => {
+        Effect::Exec {
+            argv,
+            env,
+            cwd,
+            user,
+            timeout_s,
+        } => {
             let mut all = spec.main.env.clone();
             all.extend(env.iter().cloned());
             let exec = Exec {
@@ -45,7 +51,13 @@ pub async fn perform(
             };
             run(session, exec).await
         }
-        Effect::WriteFile { path, mode, owner, when, content } => {
+        Effect::WriteFile {
+            path,
+            mode,
+            owner,
+            when,
+            content,
+        } => {
             let when = match when {
                 WriteWhen::Always => proto::WriteWhen::Always,
                 WriteWhen::IfAbsent => proto::WriteWhen::IfAbsent,
@@ -65,11 +77,14 @@ pub async fn perform(
             }
         }
         Effect::ReadFile { path, max } => {
-            let read = ReadFile { path: path.clone(), max: *max };
+            let read = ReadFile {
+                path: path.clone(),
+                max: *max,
+            };
             match session.call("ReadFile", command::Body::ReadFile(read)).await {
-                Ok(response::Body::FileContent(file)) => {
-                    Ok(plain(EffectResult::ReadFile { content: file.content.to_vec() }))
-                }
+                Ok(response::Body::FileContent(file)) => Ok(plain(EffectResult::ReadFile {
+                    content: file.content.to_vec(),
+                })),
                 Ok(_) => Err(SessionError::Confused { what: "ReadFile" }),
                 Err(error) => Err(error),
             }
@@ -78,9 +93,7 @@ pub async fn perform(
     match outcome {
         Ok(performed) => Ok(performed),
         Err(SessionError::Refused { code, message, .. }) => Ok(plain(EffectResult::Failed { code, message })),
-        Err(SessionError::ExecFailed { kind, message, .. }) => {
-            Ok(plain(EffectResult::Failed { code: kind, message }))
-        }
+        Err(SessionError::ExecFailed { kind, message, .. }) => Ok(plain(EffectResult::Failed { code: kind, message })),
         Err(error) => Err(error.into()),
     }
 }
@@ -92,25 +105,45 @@ fn plain(result: EffectResult) -> Performed {
 async fn run(session: &Session, exec: Exec) -> Result<Performed, SessionError> {
     let exec_id = exec.exec_id.clone();
     let handle = session.exec(exec).await?;
-    let open = Open { exec_id, stdout_from: 0, stderr_from: 0 };
+    let open = Open {
+        exec_id,
+        stdout_from: 0,
+        stderr_from: 0,
+    };
     let (frames, mut incoming, _) = handle.io(open).await?;
     let lost = |status: tonic::Status| SessionError::Lost(status.message().to_owned());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     while let Some(frame) = incoming.message().await.map_err(lost)? {
-        let Some(io_frame::Body::Data(data)) = frame.body else { continue };
+        let Some(io_frame::Body::Data(data)) = frame.body else {
+            continue;
+        };
         let stream = data.stream();
-        let kept = if stream == Stream::Stderr { &mut stderr } else { &mut stdout };
+        let kept = if stream == Stream::Stderr {
+            &mut stderr
+        } else {
+            &mut stdout
+        };
         keep_end(kept, &data.bytes);
         let offset = data.offset + data.bytes.len() as u64;
-        let ack = io_frame::Body::Ack(proto::Ack { stream: stream.into(), offset });
+        let ack = io_frame::Body::Ack(proto::Ack {
+            stream: stream.into(),
+            offset,
+        });
         if frames.send(IoFrame { body: Some(ack) }).await.is_err() {
             break;
         }
     }
     let exited = handle.exited().await?;
     handle.drained().await?;
-    let code = if exited.signal == 0 { exited.code } else { 128 + exited.signal };
-    Ok(Performed { result: EffectResult::Exec { code, stdout, stderr }, exec: Some(handle) })
+    let code = if exited.signal == 0 {
+        exited.code
+    } else {
+        128 + exited.signal
+    };
+    Ok(Performed {
+        result: EffectResult::Exec { code, stdout, stderr },
+        exec: Some(handle),
+    })
 }
 
 fn keep_end(kept: &mut Vec<u8>, bytes: &[u8]) {

@@ -1,6 +1,6 @@
 //! The end of a start: Docker's word on how it ended, journaled before anything follows from it.
 
-use clawker_model::event::{AgentRemoved, ContainerDied, MainExited};
+use clawker_model::event::{ContainerDied, MainExited};
 use clawker_model::{ContainerId, FullName};
 use clawker_wire::session::Exited;
 use tokio::time::{Duration, Instant};
@@ -33,7 +33,10 @@ impl Ended<'_> {
             }
         };
         let store = &self.core.store;
-        let died = ContainerDied { container: self.container.clone(), exit_code: inspect.exit_code };
+        let died = ContainerDied {
+            container: self.container.clone(),
+            exit_code: inspect.exit_code,
+        };
         store.append(Some(self.name), died).await?;
 
         let record = store.agent_by_container(self.container).await?;
@@ -45,10 +48,19 @@ impl Ended<'_> {
         }
         let signal = main.map(|main| main.signal).filter(|signal| *signal != 0);
         let code = i32::try_from(inspect.exit_code).unwrap_or(i32::from(clawker_model::exit::FAILED));
-        let exited =
-            MainExited { container: self.container.clone(), start, code, signal, oom: inspect.oom_killed };
+        let exited = MainExited {
+            container: self.container.clone(),
+            start,
+            code,
+            signal,
+            oom: inspect.oom_killed,
+        };
         store.append_synced(Some(self.name), exited).await?;
-        Ok(Some(ExitStatus { code, signal, oom: inspect.oom_killed }))
+        Ok(Some(ExitStatus {
+            code,
+            signal,
+            oom: inspect.oom_killed,
+        }))
     }
 
     /// `--rm`: its code is journaled, so the container may go.
@@ -59,13 +71,14 @@ impl Ended<'_> {
                 return Ok::<_, AgentError>(());
             }
             self.core.docker.remove(self.container, true).await?;
-            let event = AgentRemoved { container: Some(self.container.clone()) };
-            self.core.store.append(Some(self.name), event).await?;
             self.core.agents.removed(self.name).await;
             Ok(())
         };
         if let Err(error) = removed.await {
-            self.core.board.degraded("engine", format!("removing {}: {error}", self.name)).await;
+            self.core
+                .board
+                .degraded("engine", format!("removing {}: {error}", self.name))
+                .await;
         }
     }
 }

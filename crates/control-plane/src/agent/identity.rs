@@ -38,11 +38,17 @@ struct Peer {
 impl PeerCell {
     /// A session began for this start: whatever token an earlier one had is gone.
     pub fn begin(&self, attested: Attested, labels: Option<FullName>) {
-        *self.lock() = Some(Peer { attested, labels, token: None });
+        *self.lock() = Some(Peer {
+            attested,
+            labels,
+            token: None,
+        });
     }
 
     pub fn attested(&self) -> Option<(Attested, Option<FullName>)> {
-        self.lock().as_ref().map(|peer| (peer.attested.clone(), peer.labels.clone()))
+        self.lock()
+            .as_ref()
+            .map(|peer| (peer.attested.clone(), peer.labels.clone()))
     }
 
     fn mint(&self) -> Result<String, getrandom::Error> {
@@ -56,7 +62,9 @@ impl PeerCell {
     /// Whether `token` is the one in force. It isn't afterwards: a token is good once, and a wrong guess ends it too.
     pub fn burn(&self, token: &str) -> bool {
         let taken = self.lock().as_mut().and_then(|peer| peer.token.take());
-        taken.is_some_and(|(minted, until)| bool::from(minted.as_bytes().ct_eq(token.as_bytes())) && Instant::now() < until)
+        taken.is_some_and(|(minted, until)| {
+            bool::from(minted.as_bytes().ct_eq(token.as_bytes())) && Instant::now() < until
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Peer>> {
@@ -72,7 +80,15 @@ pub fn shown(
     container: &ContainerId,
 ) -> (Option<Claims>, Option<Shown>, Result<(), Distrust>) {
     let roots = [core.authority.root().to_vec()];
-    let (claims, judged) = judge(capture, &Expected { name, container, roots: &roots }, UnixTime::now());
+    let (claims, judged) = judge(
+        capture,
+        &Expected {
+            name,
+            container,
+            roots: &roots,
+        },
+        UnixTime::now(),
+    );
     let shown = claims.as_ref().map(|claims| Shown {
         thumbprint: claims.thumbprint.clone(),
         key_hash: claims.key_hash.clone(),
@@ -122,7 +138,15 @@ mod tests {
     fn cell() -> PeerCell {
         let cell = PeerCell::default();
         let container = ContainerId::parse(&"ab".repeat(32)).expect("id");
-        cell.begin(Attested { container, start: 1, generation: 1, issued_key: None }, None);
+        cell.begin(
+            Attested {
+                container,
+                start: 1,
+                generation: 1,
+                issued_key: None,
+            },
+            None,
+        );
         cell
     }
 

@@ -37,7 +37,10 @@ pub struct Listeners {
 
 /// Makes a new run folder below `root`.
 pub fn make(root: &Path) -> Result<RunDir, AgentError> {
-    let word = random_word(22).map_err(|error| AgentError::RunDir { path: root.to_owned(), source: io::Error::other(error.to_string()) })?;
+    let word = random_word(22).map_err(|error| AgentError::RunDir {
+        path: root.to_owned(),
+        source: io::Error::other(error.to_string()),
+    })?;
     let id = RunId::parse(&word).map_err(|error| AgentError::RunDir {
         path: root.to_owned(),
         source: io::Error::other(error.to_string()),
@@ -49,14 +52,24 @@ pub fn make(root: &Path) -> Result<RunDir, AgentError> {
 
 /// Makes the folder `path` unless it is there. It keeps its name for ever: a container's mount refers to it.
 pub fn ensure(path: &Path) -> Result<(), AgentError> {
-    let fail = |source| AgentError::RunDir { path: path.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(fail)?;
+    let fail = |source| AgentError::RunDir {
+        path: path.to_owned(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(fail)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).map_err(fail)
 }
 
 /// Listens in the run folder `path`. Sockets of an earlier life of the control plane give way.
 pub fn listen(path: &Path) -> Result<Listeners, AgentError> {
-    let fail = |source: io::Error| AgentError::Listen { path: path.to_owned(), source };
+    let fail = |source: io::Error| AgentError::Listen {
+        path: path.to_owned(),
+        source,
+    };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| fail(errno.into()))?;
     let bind = |name: &str| -> io::Result<UnixListener> {
@@ -72,7 +85,11 @@ pub fn listen(path: &Path) -> Result<Listeners, AgentError> {
     };
     let session = bind("session.sock").map_err(fail)?;
     let agent = bind("agent.sock").map_err(fail)?;
-    Ok(Listeners { session, agent, _dir: dir })
+    Ok(Listeners {
+        session,
+        agent,
+        _dir: dir,
+    })
 }
 
 /// Removes a run folder that no container refers to any more.

@@ -42,7 +42,10 @@ struct StepFailed {
 
 impl StepFailed {
     fn new(reason: InitFailure, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self {
+            reason,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -55,20 +58,35 @@ pub async fn run(ctx: &Context, spec: &AgentSpec, session: &Session) -> Result<R
         if ctx.core.store.step_completed(&key).await? {
             continue;
         }
-        ctx.status.send_modify(|status| status.plan = format!("{index}/{count} {}", step.name));
-        let started = InitStepStarted { name: step.name.clone(), index, count, key: key.clone() };
+        ctx.status
+            .send_modify(|status| status.plan = format!("{index}/{count} {}", step.name));
+        let started = InitStepStarted {
+            name: step.name.clone(),
+            index,
+            count,
+            key: key.clone(),
+        };
         ctx.core.store.append(Some(&ctx.name), started).await?;
 
         let begun = Instant::now();
         let deadline = begun + Duration::from_secs(u64::from(step.timeout_s));
         let outcome = match tokio::time::timeout_at(deadline, run_step(ctx, spec, step, &key, session)).await {
             Ok(outcome) => outcome?,
-            Err(_) => Err(StepFailed::new(InitFailure::Timeout, format!("not done after {} s", step.timeout_s))),
+            Err(_) => Err(StepFailed::new(
+                InitFailure::Timeout,
+                format!("not done after {} s", step.timeout_s),
+            )),
         };
         let duration_ms = begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         match outcome {
             Ok(message) => {
-                let completed = InitStepCompleted { name: step.name.clone(), index, key, duration_ms, message };
+                let completed = InitStepCompleted {
+                    name: step.name.clone(),
+                    index,
+                    key,
+                    duration_ms,
+                    message,
+                };
                 ctx.core.store.append(Some(&ctx.name), completed).await?;
             }
             Err(StepFailed { reason, detail }) => {
@@ -82,7 +100,11 @@ pub async fn run(ctx: &Context, spec: &AgentSpec, session: &Session) -> Result<R
                 };
                 ctx.core.store.append(Some(&ctx.name), failed).await?;
                 if step.on_failure == OnFailure::Halt {
-                    return Ok(Err(PlanFailed { step: step.name.clone(), reason, detail }));
+                    return Ok(Err(PlanFailed {
+                        step: step.name.clone(),
+                        reason,
+                        detail,
+                    }));
                 }
             }
         }
@@ -163,13 +185,21 @@ async fn run_step(
             }
             Some(_) => {}
             None => {
-                let intended = InitEffectIntended { key: key.to_owned(), n, effect: effect.clone() };
+                let intended = InitEffectIntended {
+                    key: key.to_owned(),
+                    n,
+                    effect: effect.clone(),
+                };
                 store.append(Some(&ctx.name), intended).await?;
             }
         }
         fault_point!("mid-plan");
         let done = effect::perform(spec, session, &format!("{key}/{n}"), &effect).await?;
-        let row = InitEffectDone { key: key.to_owned(), n, result: done.result.clone() };
+        let row = InitEffectDone {
+            key: key.to_owned(),
+            n,
+            result: done.result.clone(),
+        };
         store.append_synced(Some(&ctx.name), row).await?;
         if let Some(exec) = done.exec {
             exec.ack().await?;

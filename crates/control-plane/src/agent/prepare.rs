@@ -5,14 +5,10 @@
 
 use std::io;
 
-use clawker_model::event::{
-    AgentReadyIntended, AgentReadySent, InitCompleted, InitFailed, InitFailure, InitStarted,
-};
+use clawker_model::event::{AgentReadyIntended, AgentReadySent, InitCompleted, InitFailed, InitFailure, InitStarted};
 use clawker_model::{AgentSpec, ProcessState, SecretKind};
 use clawker_store::{AgentRecord, InitProgress};
-use clawker_wire::session::{
-    AgentInitialized, AgentReady, HealthCheck, HelloAck, Main, Secret, command, response,
-};
+use clawker_wire::session::{AgentInitialized, AgentReady, HealthCheck, HelloAck, Main, Secret, command, response};
 use tokio::time::Instant;
 
 use super::drive::Context;
@@ -33,7 +29,11 @@ pub async fn prepare(ctx: Context, record: AgentRecord, ack: HelloAck, session: 
     let ready = record.ready_start == Some(ctx.start);
     if ack.command_running {
         if record.sent_start != Some(ctx.start) {
-            let pid = ack.execs.iter().find(|exec| exec.exec_id == super::session::MAIN).map_or(0, |exec| exec.pid);
+            let pid = ack
+                .execs
+                .iter()
+                .find(|exec| exec.exec_id == super::session::MAIN)
+                .map_or(0, |exec| exec.pid);
             ctx.append_sent(pid).await?;
         }
         ctx.show_running();
@@ -48,8 +48,13 @@ pub async fn prepare(ctx: Context, record: AgentRecord, ack: HelloAck, session: 
         return Ok(());
     }
     if !ready {
-        session.tell("AgentInitialized", command::Body::AgentInitialized(AgentInitialized {})).await?;
-        let intended = AgentReadyIntended { container: ctx.container.clone(), start: ctx.start };
+        session
+            .tell("AgentInitialized", command::Body::AgentInitialized(AgentInitialized {}))
+            .await?;
+        let intended = AgentReadyIntended {
+            container: ctx.container.clone(),
+            start: ctx.start,
+        };
         ctx.core.store.append_synced(Some(&ctx.name), intended).await?;
     }
     ctx.runnable().await;
@@ -74,7 +79,11 @@ pub async fn prepare(ctx: Context, record: AgentRecord, ack: HelloAck, session: 
 async fn run_plan(ctx: &Context, spec: &AgentSpec, session: &Session) -> Result<bool, AgentError> {
     let begun = Instant::now();
     let steps = spec.plan.steps.len().try_into().unwrap_or(u32::MAX);
-    let started = InitStarted { container: ctx.container.clone(), start: ctx.start, steps };
+    let started = InitStarted {
+        container: ctx.container.clone(),
+        start: ctx.start,
+        steps,
+    };
     ctx.core.store.append(Some(&ctx.name), started).await?;
     if let Err(failed) = plan::run(ctx, spec, session).await? {
         ctx.fail(&failed.step, failed.reason, failed.detail).await?;
@@ -82,7 +91,11 @@ async fn run_plan(ctx: &Context, spec: &AgentSpec, session: &Session) -> Result<
     }
     ctx.status.send_modify(|status| status.plan = "done".into());
     let duration_ms = begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-    let completed = InitCompleted { container: ctx.container.clone(), start: ctx.start, duration_ms };
+    let completed = InitCompleted {
+        container: ctx.container.clone(),
+        start: ctx.start,
+        duration_ms,
+    };
     ctx.core.store.append(Some(&ctx.name), completed).await?;
     Ok(true)
 }
@@ -92,12 +105,18 @@ impl Context {
     pub async fn runnable(&self) {
         if let Some(mut view) = self.core.containment.watch(&self.name) {
             // An error means that the agent is being forgotten: then nothing is held either.
-            let _ = view.wait_for(|view| view.asked.processes == ProcessState::Running).await;
+            let _ = view
+                .wait_for(|view| view.asked.processes == ProcessState::Running)
+                .await;
         }
     }
 
     async fn append_sent(&self, pid: u32) -> Result<(), AgentError> {
-        let sent = AgentReadySent { container: self.container.clone(), start: self.start, pid };
+        let sent = AgentReadySent {
+            container: self.container.clone(),
+            start: self.start,
+            pid,
+        };
         self.core.store.append_synced(Some(&self.name), sent).await?;
         Ok(())
     }
@@ -110,7 +129,8 @@ impl Context {
     }
 
     async fn fail(&self, step: &str, reason: InitFailure, detail: String) -> Result<(), AgentError> {
-        self.status.send_modify(|status| status.plan = format!("failed: {step}"));
+        self.status
+            .send_modify(|status| status.plan = format!("failed: {step}"));
         let failed = InitFailed {
             container: self.container.clone(),
             start: self.start,
@@ -134,8 +154,15 @@ async fn agent_ready(ctx: &Context, spec: &AgentSpec) -> Result<AgentReady, Agen
             }
             tokio::fs::read(&path).await
         };
-        let content = read.await.map_err(|source| AgentError::Secret { name: secret.name.clone(), source })?;
-        secrets.push(Secret { name: secret.name.clone(), as_file: secret.kind == SecretKind::File, content: content.into() });
+        let content = read.await.map_err(|source| AgentError::Secret {
+            name: secret.name.clone(),
+            source,
+        })?;
+        secrets.push(Secret {
+            name: secret.name.clone(),
+            as_file: secret.kind == SecretKind::File,
+            content: content.into(),
+        });
     }
     Ok(AgentReady {
         main: Some(Main {

@@ -56,9 +56,14 @@ pub async fn serve(
         .map_err(|_| AgentError::Tls("no handshake within 10 s".into()))?
         .map_err(|error| AgentError::Tls(error.to_string()))?;
     let shown = identity::shown(&core, &slot.get(), &name, &container).1;
-    let service = AgentServiceServer::new(Service { core, name, cell, shown })
-        .max_decoding_message_size(MAX_CALL)
-        .max_encoding_message_size(MAX_CALL);
+    let service = AgentServiceServer::new(Service {
+        core,
+        name,
+        cell,
+        shown,
+    })
+    .max_decoding_message_size(MAX_CALL)
+    .max_encoding_message_size(MAX_CALL);
     let only = tokio_stream::once(Ok::<_, std::io::Error>(TlsConn::new(tls)));
     tonic::transport::Server::builder()
         .add_service(service)
@@ -86,10 +91,21 @@ impl Service {
         if *needs == Needs::Token {
             return Ok(None);
         }
-        let shown = self.shown.as_ref().filter(|shown| shown.judged.is_ok()).ok_or_else(refused)?;
+        let shown = self
+            .shown
+            .as_ref()
+            .filter(|shown| shown.judged.is_ok())
+            .ok_or_else(refused)?;
         let found = self.core.store.registry_by_thumbprint(&shown.thumbprint).await;
-        let row = found.map_err(|error| self.unavailable(&error))?.ok_or_else(refused)?.row;
-        if row.name == self.name { Ok(Some(row)) } else { Err(refused()) }
+        let row = found
+            .map_err(|error| self.unavailable(&error))?
+            .ok_or_else(refused)?
+            .row;
+        if row.name == self.name {
+            Ok(Some(row))
+        } else {
+            Err(refused())
+        }
     }
 
     fn unavailable(&self, error: &dyn std::fmt::Display) -> Status {
@@ -98,9 +114,16 @@ impl Service {
     }
 
     async fn refuse(&self, container: ContainerId, start: u64, reason: UntrustedReason, detail: String) -> Status {
-        let registered = AgentRegistered { container, start, ok: false, reason: Some(reason) };
-        let untrusted =
-            AgentUntrusted { reason: UntrustedReason::RegisterFailed, detail: format!("{reason}: {detail}") };
+        let registered = AgentRegistered {
+            container,
+            start,
+            ok: false,
+            reason: Some(reason),
+        };
+        let untrusted = AgentUntrusted {
+            reason: UntrustedReason::RegisterFailed,
+            detail: format!("{reason}: {detail}"),
+        };
         for event in [registered.into(), untrusted.into()] {
             let event: clawker_model::Event = event;
             if let Err(error) = self.core.store.append(Some(&self.name), event).await {
@@ -128,17 +151,36 @@ impl AgentService for Service {
             Ok(row) => row,
             Err(error) => return Err(self.unavailable(&error)),
         };
-        let claim = Claim { project: &request.get_ref().project, agent: &request.get_ref().agent, token };
-        match admit(&claim, self.shown.as_ref(), &attested, labels.as_ref(), row.as_ref(), now_ms()) {
+        let claim = Claim {
+            project: &request.get_ref().project,
+            agent: &request.get_ref().agent,
+            token,
+        };
+        match admit(
+            &claim,
+            self.shown.as_ref(),
+            &attested,
+            labels.as_ref(),
+            row.as_ref(),
+            now_ms(),
+        ) {
             Admission::Known => Ok(Response::new(Welcome {})),
             Admission::Again => Err(Status::unavailable("try again")),
             Admission::Refused(reason, detail) => {
                 Err(self.refuse(attested.container, attested.start, reason, detail).await)
             }
             Admission::Admit(row) => {
-                let written = self.core.store.append_synced(Some(&self.name), RegistryRowWritten { row }).await;
-                let registered =
-                    AgentRegistered { container: attested.container, start: attested.start, ok: true, reason: None };
+                let written = self
+                    .core
+                    .store
+                    .append_synced(Some(&self.name), RegistryRowWritten { row })
+                    .await;
+                let registered = AgentRegistered {
+                    container: attested.container,
+                    start: attested.start,
+                    ok: true,
+                    reason: None,
+                };
                 written.map_err(|error| self.unavailable(&error))?;
                 let noted = self.core.store.append(Some(&self.name), registered).await;
                 noted.map_err(|error| self.unavailable(&error))?;

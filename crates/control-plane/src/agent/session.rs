@@ -26,18 +26,29 @@ pub enum SessionError {
     #[error("clawkerd did not answer {what} within {} s", ANSWER.as_secs())]
     Silent { what: &'static str },
     #[error("clawkerd refused {what}: {message} ({code})")]
-    Refused { what: &'static str, code: String, message: String },
+    Refused {
+        what: &'static str,
+        code: String,
+        message: String,
+    },
     #[error("clawkerd answered {what} with something else")]
     Confused { what: &'static str },
     #[error("starting {exec_id}: {message}")]
-    ExecFailed { exec_id: String, kind: String, errno: i32, message: String },
+    ExecFailed {
+        exec_id: String,
+        kind: String,
+        errno: i32,
+        message: String,
+    },
 }
 
 /// What clawkerd reports by itself.
 #[derive(Debug, Clone)]
 pub enum Report {
     Health(proto::Health),
-    SessionHalfStopped { lives: u32 },
+    SessionHalfStopped {
+        lives: u32,
+    },
     /// The agent's own command ended.
     MainExited(proto::Exited),
     /// The connection ended; nothing follows.
@@ -87,8 +98,17 @@ impl Session {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let (commands, outgoing) = mpsc::channel(64);
-        let incoming = client.session(ReceiverStream::new(outgoing)).await.map_err(lost)?.into_inner();
-        let inner = Arc::new(Inner { commands, next_id: AtomicU64::new(1), state: Mutex::default(), client });
+        let incoming = client
+            .session(ReceiverStream::new(outgoing))
+            .await
+            .map_err(lost)?
+            .into_inner();
+        let inner = Arc::new(Inner {
+            commands,
+            next_id: AtomicU64::new(1),
+            state: Mutex::default(),
+            client,
+        });
         let reader = read(inner.clone(), incoming, reports);
         Ok((Self { inner }, reader))
     }
@@ -108,9 +128,11 @@ impl Session {
         let outcome = match sent {
             Err(_) => Err(self.lost()),
             Ok(()) => match tokio::time::timeout(ANSWER, answered).await {
-                Ok(Ok(response::Body::Failed(failed))) => {
-                    Err(SessionError::Refused { what, code: failed.code, message: failed.message })
-                }
+                Ok(Ok(response::Body::Failed(failed))) => Err(SessionError::Refused {
+                    what,
+                    code: failed.code,
+                    message: failed.message,
+                }),
                 Ok(Ok(body)) => Ok(body),
                 Ok(Err(_)) => Err(self.lost()),
                 Err(_) => Err(SessionError::Silent { what }),
@@ -138,7 +160,10 @@ impl Session {
             exec_state.send_modify(|known| {
                 known.exited.clone_from(&exec.exited);
                 if exec.drained {
-                    known.drained = Some(proto::Drained { exec_id: exec.exec_id.clone(), held_by_descendants: false });
+                    known.drained = Some(proto::Drained {
+                        exec_id: exec.exec_id.clone(),
+                        held_by_descendants: false,
+                    });
                 }
             });
         }
@@ -152,9 +177,12 @@ impl Session {
         // Known before it is asked for: its exit may be reported before the answer is read.
         let state = self.inner.lock().execs.entry(id.clone()).or_default().subscribe();
         match self.call("Exec", command::Body::Exec(exec)).await? {
-            response::Body::Started(started) => {
-                Ok(ExecHandle { id, pid: started.pid, session: self.clone(), state })
-            }
+            response::Body::Started(started) => Ok(ExecHandle {
+                id,
+                pid: started.pid,
+                session: self.clone(),
+                state,
+            }),
             response::Body::ExecFailed(failed) => Err(SessionError::ExecFailed {
                 exec_id: id,
                 kind: failed.kind,
@@ -166,7 +194,10 @@ impl Session {
     }
 
     pub async fn signal(&self, exec_id: &str, signo: u32) -> Result<(), SessionError> {
-        let signal = proto::Signal { exec_id: exec_id.to_owned(), signo };
+        let signal = proto::Signal {
+            exec_id: exec_id.to_owned(),
+            signo,
+        };
         self.tell("Signal", command::Body::Signal(signal)).await
     }
 
@@ -200,10 +231,16 @@ impl ExecHandle {
     ) -> Result<(mpsc::Sender<IoFrame>, tonic::Streaming<IoFrame>, proto::Opened), SessionError> {
         let lost = |status: tonic::Status| SessionError::Lost(status.message().to_owned());
         let (frames, outgoing) = mpsc::channel(16);
-        let first = IoFrame { body: Some(io_frame::Body::Open(open)) };
+        let first = IoFrame {
+            body: Some(io_frame::Body::Open(open)),
+        };
         frames.send(first).await.map_err(|_| self.session.lost())?;
         let mut client = self.session.inner.client.clone();
-        let mut incoming = client.io(ReceiverStream::new(outgoing)).await.map_err(lost)?.into_inner();
+        let mut incoming = client
+            .io(ReceiverStream::new(outgoing))
+            .await
+            .map_err(lost)?
+            .into_inner();
         match incoming.message().await.map_err(lost)?.and_then(|frame| frame.body) {
             Some(io_frame::Body::Opened(opened)) => Ok((frames, incoming, opened)),
             _ => Err(SessionError::Confused { what: "Open" }),
@@ -222,7 +259,9 @@ impl ExecHandle {
 
     /// Lets PID 1 forget it; to be called once its result is synced.
     pub async fn ack(&self) -> Result<(), SessionError> {
-        let ack = proto::AckExit { exec_id: self.id.clone() };
+        let ack = proto::AckExit {
+            exec_id: self.id.clone(),
+        };
         self.session.tell("AckExit", command::Body::AckExit(ack)).await?;
         self.session.inner.lock().execs.remove(&self.id);
         Ok(())
@@ -260,7 +299,11 @@ impl Inner {
     }
 
     fn note(&self, exec_id: &str, change: impl FnOnce(&mut ExecState)) {
-        self.lock().execs.entry(exec_id.to_owned()).or_default().send_modify(change);
+        self.lock()
+            .execs
+            .entry(exec_id.to_owned())
+            .or_default()
+            .send_modify(change);
     }
 }
 

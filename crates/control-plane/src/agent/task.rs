@@ -118,7 +118,12 @@ struct Life {
 }
 
 impl AgentTask {
-    async fn run(mut self, listeners: Listeners, mut main_exits: mpsc::Receiver<(u64, Exited)>, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        listeners: Listeners,
+        mut main_exits: mpsc::Receiver<(u64, Exited)>,
+        stop: CancellationToken,
+    ) {
         self.look().await;
         loop {
             let broken_at = self.lost.as_ref().map(|(since, _)| *since + SUCCESSOR);
@@ -165,7 +170,10 @@ impl AgentTask {
 
     async fn accept_failed(&self, error: std::io::Error) {
         // Out of descriptors, most likely: said, and tried again, not in a tight loop.
-        self.core.board.degraded("sessions", format!("{}: accept: {error}", self.name())).await;
+        self.core
+            .board
+            .degraded("sessions", format!("{}: accept: {error}", self.name()))
+            .await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
@@ -175,8 +183,12 @@ impl AgentTask {
         }
         self.attempts = self.attempts.saturating_add(1);
         if self.status.borrow().session == SessionState::None {
-            self.status.send_modify(|status| status.session = SessionState::Connecting);
-            self.append(SessionConnecting { address: self.address() }).await;
+            self.status
+                .send_modify(|status| status.session = SessionState::Connecting);
+            self.append(SessionConnecting {
+                address: self.address(),
+            })
+            .await;
         }
         let known = self.life.as_ref().map(|life| life.init.clone());
         let (core, container) = (self.core.clone(), self.subject.container.clone());
@@ -214,14 +226,20 @@ impl AgentTask {
                 return;
             }
             Err(Unattested::Mismatch(detail)) => {
-                self.append(AgentUntrusted { reason: UntrustedReason::PeerMismatch, detail }).await;
+                self.append(AgentUntrusted {
+                    reason: UntrustedReason::PeerMismatch,
+                    detail,
+                })
+                .await;
                 return;
             }
         };
         if let Some(inspect) = &attested.inspect {
             self.labels = self.core.labels().name_in(&inspect.labels);
         }
-        let Some(start) = self.begin(&attested.init).await else { return };
+        let Some(start) = self.begin(&attested.init).await else {
+            return;
+        };
         // The newest attested connection is the session; the one before it ends here.
         self.driving.shutdown().await;
         let ctx = Context {
@@ -257,15 +275,26 @@ impl AgentTask {
                 return None;
             }
         };
-        let died = init.pidfd.as_fd().try_clone_to_owned().and_then(AsyncFd::new);
+        let died = init.pidfd.as_fd().try_clone_to_owned().and_then(|pidfd| {
+            // SAFETY: an OwnedFd names the same open descriptor for as long as it lives.
+            unsafe { AsyncFd::register(pidfd) }.map_err(std::io::Error::from)
+        });
         let died = match died {
             Ok(died) => died,
             Err(error) => {
-                self.core.board.degraded("sessions", format!("{}: pidfd: {error}", self.name())).await;
+                self.core
+                    .board
+                    .degraded("sessions", format!("{}: pidfd: {error}", self.name()))
+                    .await;
                 return None;
             }
         };
-        self.life = Some(Life { init: init.clone(), start: number, died, main: None });
+        self.life = Some(Life {
+            init: init.clone(),
+            start: number,
+            died,
+            main: None,
+        });
         self.cycle = Instant::now() + CYCLE;
         self.status.send_modify(|status| {
             *status = AgentStatus {
@@ -290,9 +319,17 @@ impl AgentTask {
             return Ok(last.number);
         }
         let number = last.map_or(1, |last| last.number + 1);
-        let start = Start { number, boot_id: init.boot_id.clone(), init_start_time: init.start_time };
+        let start = Start {
+            number,
+            boot_id: init.boot_id.clone(),
+            init_start_time: init.start_time,
+        };
         let pid = init.pid.unsigned_abs();
-        let began = StartBegan { container: self.subject.container.clone(), start, pid };
+        let began = StartBegan {
+            container: self.subject.container.clone(),
+            start,
+            pid,
+        };
         self.core.store.append_synced(Some(self.name()), began).await?;
         Ok(number)
     }
@@ -313,7 +350,10 @@ impl AgentTask {
             Ok(Err(error)) => (false, error.to_string()),
             Err(error) if error.is_cancelled() => return,
             Err(error) => {
-                self.core.board.degraded("sessions", format!("{}: {error}", self.name())).await;
+                self.core
+                    .board
+                    .degraded("sessions", format!("{}: {error}", self.name()))
+                    .await;
                 (false, error.to_string())
             }
         };
@@ -339,7 +379,11 @@ impl AgentTask {
 
     async fn ended(&self, start: u64, main: Option<Exited>) {
         let removal_held = self.held.load(Ordering::Acquire) > 0;
-        let ended = Ended { core: &self.core, name: self.name(), container: &self.subject.container };
+        let ended = Ended {
+            core: &self.core,
+            name: self.name(),
+            container: &self.subject.container,
+        };
         match ended.journal(start, main).await {
             Ok(exit) => {
                 self.status.send_modify(|status| {
@@ -353,7 +397,12 @@ impl AgentTask {
                     ended.remove_if_asked().await;
                 }
             }
-            Err(error) => self.core.board.degraded("engine", format!("{}: {error}", self.name())).await,
+            Err(error) => {
+                self.core
+                    .board
+                    .degraded("engine", format!("{}: {error}", self.name()))
+                    .await
+            }
         }
     }
 
@@ -389,7 +438,11 @@ impl AgentTask {
         };
         let Some(record) = record else { return };
         let last = record.start.as_ref().map_or(0, |start| start.number);
-        let state = if inspect.status == "created" { ContainerState::Created } else { ContainerState::Exited };
+        let state = if inspect.status == "created" {
+            ContainerState::Created
+        } else {
+            ContainerState::Exited
+        };
         let exit = record.exit.as_ref().filter(|exit| exit.start == last);
         self.status.send_modify(|status| {
             status.state = state;
@@ -399,7 +452,11 @@ impl AgentTask {
         if state == ContainerState::Exited && last > 0 && exit.is_none() {
             self.ended(last, None).await;
         } else if let Some(exit) = exit {
-            let exit = super::ExitStatus { code: exit.code, signal: exit.signal, oom: exit.oom };
+            let exit = super::ExitStatus {
+                code: exit.code,
+                signal: exit.signal,
+                oom: exit.oom,
+            };
             self.status.send_modify(|status| status.exit = Some(exit));
         }
     }
@@ -413,14 +470,23 @@ impl AgentTask {
         if let Some((_, reason)) = self.lost.take()
             && self.status.borrow().session != SessionState::Connected
         {
-            self.append(SessionBroken { address: self.address(), reason }).await;
+            self.append(SessionBroken {
+                address: self.address(),
+                reason,
+            })
+            .await;
         }
     }
 
     async fn say_failed(&mut self) {
         self.cycle = Instant::now() + CYCLE;
         let reason = SessionFailure::ConnectTotalTimeout;
-        self.append(SessionFailed { address: self.address(), reason, attempts: self.attempts }).await;
+        self.append(SessionFailed {
+            address: self.address(),
+            reason,
+            attempts: self.attempts,
+        })
+        .await;
         self.look().await;
     }
 }
