@@ -227,17 +227,26 @@ impl Verdict {
     }
 }
 
-/// Makes a [`Policy`] the component's. Off WebAssembly it does nothing.
+/// Makes a [`Policy`] the component's. Off WebAssembly it only checks that it is one.
 #[macro_export]
+#[rustfmt::skip]
 macro_rules! export_policy {
     ($policy:ty) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Exported = $crate::guest::PolicyGuest<$policy>;
-    $crate::guest::policy::export!(Exported with_types_in $crate::guest::policy);
+            $crate::guest::policy::export!(Exported with_types_in $crate::guest::policy);
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            #[used]
+            static EXPORTED: fn() = $crate::policy::exported::<$policy>;
         };
     };
 }
+
+#[doc(hidden)]
+pub fn exported<P: Policy>() {}
 
 /// What the component does with strings around [`Policy::evaluate`].
 #[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "the guest's half"))]

@@ -110,17 +110,26 @@ impl From<EffectError> for Failure {
     }
 }
 
-/// Makes a [`Step`] the component's. Off WebAssembly it does nothing.
+/// Makes a [`Step`] the component's. Off WebAssembly it only checks that it is one.
 #[macro_export]
+#[rustfmt::skip]
 macro_rules! export_step {
     ($step:ty) => {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Exported = $crate::guest::StepGuest<$step>;
-    $crate::guest::step::export!(Exported with_types_in $crate::guest::step);
+            $crate::guest::step::export!(Exported with_types_in $crate::guest::step);
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: () = {
+            #[used]
+            static EXPORTED: fn() = $crate::step::exported::<$step>;
         };
     };
 }
+
+#[doc(hidden)]
+pub fn exported<S: Step>() {}
 
 /// What the component does with strings around [`Step::run`].
 #[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "the guest's half"))]
