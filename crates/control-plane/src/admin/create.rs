@@ -152,7 +152,9 @@ async fn image(docker: &Docker, reference: &str) -> Result<Image, Fault> {
         None => {
             let mut lines = Box::pin(docker.pull(reference));
             while let Some(line) = lines.next().await {
-                tracing::debug!(image = reference, line = line?, "pull");
+                // Not within the macro: what is logged at no level isn't looked at.
+                let line = line?;
+                tracing::debug!(image = reference, line, "pull");
             }
             let missing = clawker_docker::Error::NoSuchImage {
                 image: reference.to_owned(),

@@ -61,7 +61,7 @@ pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) 
         Ok(handle) => handle,
         Err(error) => {
             note_exit(&core, &found.name, &spec.exec_id, &not_started(&error)).await;
-            return Err(error.into());
+            return Err(refused(error, &start.argv, &found.name));
         }
     };
     let (out, output) = mpsc::channel(16);
@@ -166,6 +166,23 @@ fn spec(start: &ExecStart, user: &str, env: &[String], cwd: &str) -> Result<prot
     })
 }
 
+/// Names the command, which the session knows only by the exec's id.
+fn refused(error: SessionError, argv: &[String], agent: &FullName) -> Fault {
+    let said = match &error {
+        SessionError::ExecFailed { message, .. } => Some(message.clone()),
+        _ => None,
+    };
+    let mut fault = Fault::from(error);
+    if let Some(said) = said {
+        let command: String = argv
+            .first()
+            .map(|arg| arg.chars().take(80).collect())
+            .unwrap_or_default();
+        fault.message = format!("`{command}` can't be executed in `{agent}`: {said}");
+    }
+    fault
+}
+
 fn not_started(error: &SessionError) -> Exit {
     let code = match error {
         SessionError::ExecFailed { .. } => Fault::from(error.clone()).exit,
@@ -227,6 +244,22 @@ mod tests {
         assert_eq!((stage.user.as_str(), stage.cwd.as_str()), ("root", "/"));
         assert_eq!(stage.env, ["TERM=xterm", "A=2"]);
         assert!(own.stdin && own.tty.is_some());
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_executed_is_named() {
+        let error = SessionError::ExecFailed {
+            exec_id: "operator/x".into(),
+            kind: "not_found".into(),
+            errno: 2,
+            message: "no such file".into(),
+        };
+        let name = FullName::parse("clawker.a").expect("name");
+        let fault = refused(error, &["nope".into()], &name);
+        assert_eq!(
+            (fault.exit, fault.message.as_str()),
+            (127, "`nope` can't be executed in `clawker.a`: no such file")
+        );
     }
 
     #[test]
