@@ -147,7 +147,9 @@ impl Supervisor {
             tokens.push(Token::Half);
             fds.push(half.poll());
         }
-        if let Some(link) = self.link.poll() {
+        // Without a half that may have it, an answer waits: polling for it would only spin.
+        let hardened = self.half.as_ref().is_some_and(Half::is_hardened);
+        if let Some(link) = self.link.poll().filter(|_| hardened) {
             tokens.push(Token::Link);
             fds.push(link);
         }

@@ -40,6 +40,43 @@ impl Container {
         unsafe {
             command.pre_exec(into_namespaces);
         }
+        Self::spawned(&mut command)
+    }
+
+    /// As under `docker run -it`: PID 1 leads the session whose controlling terminal is its stdio. The other end.
+    pub fn start_on_terminal(run_dir: &Path) -> (Self, std::fs::File) {
+        use rustix::pty::{OpenptFlags, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("pty");
+        unlockpt(&master).expect("unlocked");
+        let name = ptsname(&master, Vec::new())
+            .expect("named")
+            .into_string()
+            .expect("text");
+        let slave = || {
+            std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(&name)
+                .expect("slave")
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clawkerd"));
+        command
+            .arg("init")
+            .arg(format!("--run-dir={}", run_dir.display()))
+            .args(["--", "command"]);
+        command.stdin(slave()).stdout(slave()).stderr(slave());
+        // SAFETY: only system calls between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                into_namespaces()?;
+                libc::setsid();
+                check(libc::ioctl(0, libc::TIOCSCTTY, 0))
+            });
+        }
+        (Self::spawned(&mut command), master.into())
+    }
+
+    fn spawned(command: &mut Command) -> Self {
         let outer = command.spawn().expect("namespaces and clawkerd");
         let children = format!("/proc/{0}/task/{0}/children", outer.id());
         let init = eventually("PID 1 is there", || {
@@ -81,18 +118,10 @@ impl Container {
     pub fn wait(mut self) -> (Option<i32>, String, String) {
         let status = eventually("the container ends", || self.outer.try_wait().expect("ours"));
         let mut text = (String::new(), String::new());
-        self.outer
-            .stdout
-            .take()
-            .expect("piped")
-            .read_to_string(&mut text.0)
-            .expect("text");
-        self.outer
-            .stderr
-            .take()
-            .expect("piped")
-            .read_to_string(&mut text.1)
-            .expect("text");
+        if let (Some(mut stdout), Some(mut stderr)) = (self.outer.stdout.take(), self.outer.stderr.take()) {
+            stdout.read_to_string(&mut text.0).expect("text");
+            stderr.read_to_string(&mut text.1).expect("text");
+        }
         (status.code().or(status.signal().map(|s| -s)), text.0, text.1)
     }
 }

@@ -306,6 +306,30 @@ async fn replaced(signo: i32) {
 }
 
 #[tokio::test]
+async fn the_containers_terminal_is_the_commands() {
+    use std::io::{Read, Write};
+    if !can_run() {
+        return;
+    }
+    let plane = Plane::new();
+    let (container, mut terminal) = Container::start_on_terminal(plane.dir());
+    let mut session = plane.session().await;
+    // Only a process with a controlling terminal can open /dev/tty, and only its foreground group gets ^C.
+    let mut command = main("trap 'exit 9' INT; echo mine >/dev/tty; while :; do sleep 0.05; done");
+    command.tty = true;
+    command.open_stdin = true;
+    session.ready(command).await;
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("mine") {
+        let mut buf = [0; 256];
+        let n = terminal.read(&mut buf).expect("open");
+        seen.extend_from_slice(&buf[..n]);
+    }
+    terminal.write_all(b"\x03").expect("typed");
+    assert_eq!(container.wait().0, Some(9));
+}
+
+#[tokio::test]
 async fn a_terminal_is_one() {
     if !can_run() {
         return;
