@@ -1,7 +1,8 @@
 //! Children, their exit codes and the signals that reach us.
 //!
-//! A child gets a process group of its own and every SIGINT, SIGTERM and SIGHUP that we get, exactly once, whether a
-//! terminal sent it to the foreground group or somebody to our pid. We then wait until it has cleaned up.
+//! A child gets a process group of its own, and that group gets every SIGINT, SIGTERM and SIGHUP that we get, exactly
+//! once, whether a terminal sent it to the foreground group or somebody to our pid. We then wait until it has cleaned
+//! up.
 
 use std::fmt;
 use std::os::unix::process::CommandExt;
@@ -9,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// What set-up should have provided is missing (sysexits' EX_UNAVAILABLE).
@@ -80,7 +81,7 @@ pub fn watch_signals() -> Result<()> {
             };
             if let Some(child) = Pid::from_raw(CHILD.load(Ordering::SeqCst)) {
                 // The child may just have ended; there is nobody to tell then.
-                let _ = kill_process(child, signal);
+                let _ = kill_process_group(child, signal);
             }
         }
     });
