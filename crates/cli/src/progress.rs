@@ -11,6 +11,8 @@ use crate::text::{plain, plain_json};
 
 pub struct Progress {
     style: Style,
+    /// Steps of the plan, as far as they were told.
+    steps: u32,
 }
 
 enum Style {
@@ -28,7 +30,7 @@ impl Progress {
             settings if term.tty.stderr => Style::Spinner(spinner(settings.colour)),
             _ => Style::Lines,
         };
-        Self { style }
+        Self { style, steps: 0 }
     }
 
     pub async fn doing(&mut self, term: &mut Term, text: &str) -> Result<(), CommandError> {
@@ -43,7 +45,9 @@ impl Progress {
     }
 
     pub async fn step(&mut self, term: &mut Term, step: &PlanProgress) -> Result<(), CommandError> {
-        let PlanProgress { index, count, .. } = step;
+        // The end of a step doesn't always say how many there are.
+        self.steps = self.steps.max(step.count).max(step.index);
+        let (index, count) = (step.index, self.steps);
         let name = plain(&step.name).into_owned();
         match &self.style {
             Style::Off => {}

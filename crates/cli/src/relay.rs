@@ -28,6 +28,7 @@ use crate::term::{RawGuard, Signal, Signals, Size, Term, output_error};
 
 const CHUNK: usize = 32 * 1024;
 const SIGINT: u8 = 2;
+const SIGPIPE: u32 = 13;
 /// So many interrupts end the wait for a command that doesn't end by them.
 const INTERRUPTS: u32 = 3;
 
@@ -82,6 +83,8 @@ pub struct Relay {
     raw: bool,
     ready: bool,
     stdin_ended: bool,
+    /// Nobody reads our stdout any more.
+    closed: bool,
     interrupts: u32,
     to_send: VecDeque<Say>,
     guard: Option<RawGuard>,
@@ -96,6 +99,7 @@ impl Relay {
             raw: tty && forward_stdin && term.tty.stdin,
             ready: false,
             stdin_ended: false,
+            closed: false,
             interrupts: 0,
             to_send: VecDeque::new(),
             guard: None,
@@ -158,8 +162,12 @@ impl Relay {
                         });
                         silent_at = Instant::now() + drain;
                     }
-                    Ok(_) => return Err(output_error(&io::ErrorKind::BrokenPipe.into())),
-                    Err(error) => return Err(output_error(&error)),
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(output_error(&error)),
+                    _ => {
+                        if let Some((_, To::Stdout)) = out.take() {
+                            self.output_closed();
+                        }
+                    }
                 },
                 permit = sending, if sends => match (permit, self.to_send.pop_front()) {
                     (Ok(()), Some(message)) => {
@@ -184,7 +192,7 @@ impl Relay {
                 next = heard.next(), if out.is_none() => match next {
                     Some(Ok(Heard::Out(bytes))) if !bytes.is_empty() => {
                         self.progress.make_way();
-                        out = Some((bytes, To::Stdout));
+                        out = (!self.closed).then_some((bytes, To::Stdout));
                     }
                     Some(Ok(Heard::Err(bytes))) if !bytes.is_empty() => {
                         self.progress.make_way();
@@ -243,6 +251,13 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Whoever read our stdout is gone: the command is told as it would be in a pipe of its own. One that takes no
+    /// notice goes on, unheard.
+    fn output_closed(&mut self) {
+        self.closed = true;
+        self.to_send.push_front(Say::Signal(SIGPIPE));
     }
 
     fn signal(&mut self, term: &Term, signal: Signal) -> Option<End> {

@@ -27,10 +27,16 @@ impl Listing {
         }
     }
 
-    /// Adds a row; foreign text in it is made harmless here.
+    /// Adds a row; foreign text in it is made harmless here, and an empty cell shows that it is one.
     pub fn push<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        let last = self.titles.len().saturating_sub(1);
         self.table
-            .add_row(row(cells.into_iter().map(|cell| plain(cell.as_ref()).into_owned())));
+            .add_row(row(cells.into_iter().enumerate().map(|(index, cell)| {
+                match plain(cell.as_ref()).into_owned() {
+                    text if text.is_empty() && index < last => "-".to_owned(),
+                    text => text,
+                }
+            })));
     }
 
     /// The lines of the table; `width` is the terminal's, `None` when it goes elsewhere and nothing is cut.

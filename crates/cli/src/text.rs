@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
+
 /// `text` without anything that a terminal would obey: control characters (C0, DEL, C1), overrides of
 /// writing direction, and characters that show nothing. A line break or tab becomes a space.
 ///
@@ -94,32 +96,66 @@ pub fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A JSON value as `key: value, key: value`, for one line of a listing. `null` and empty ones are left out.
-pub fn outline(body: &serde_json::Value) -> String {
-    use serde_json::Value;
-    fn word(value: &Value) -> String {
-        match value {
-            Value::String(text) => plain(text).into_owned(),
-            Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(" "),
-            Value::Object(_) => format!("({})", outline(value)),
-            other => other.to_string(),
+/// Fields that identify rather than tell; a line of a listing has them last.
+const IDENTIFY: &[&str] = &[
+    "at_ms",
+    "boot_id",
+    "cause",
+    "container",
+    "cp_life",
+    "digest",
+    "fuel",
+    "init_life",
+    "key",
+    "key_hash",
+    "micros",
+    "run",
+    "state",
+    "state_after",
+    "state_before",
+    "thumbprint",
+];
+/// Items of an array that are shown.
+const ITEMS: usize = 8;
+
+/// A JSON value as `key value, key value`, for one line of a listing: what tells something first, ids shortened.
+/// `null` and empty ones are left out.
+pub fn outline(body: &Value) -> String {
+    let Value::Object(fields) = body else {
+        return word(body);
+    };
+    let (last, first): (Vec<_>, Vec<_>) = fields.iter().partition(|(key, _)| IDENTIFY.contains(&key.as_str()));
+    let shown = first.into_iter().chain(last).filter(|(_, value)| says_something(value));
+    let shown = shown.map(|(key, value)| format!("{} {}", plain(key).replace('_', " "), word(value)));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) if is_digest(text) => text.chars().take(12).collect(),
+        Value::String(text) => plain(text).into_owned(),
+        Value::Array(items) if items.len() > ITEMS && items.iter().all(Value::is_number) => {
+            format!("({} bytes)", items.len())
         }
+        Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join(" "),
+        // The name of an only field says no more than the field it stands in.
+        Value::Object(fields) if fields.len() == 1 => fields.values().map(word).collect(),
+        Value::Object(_) => format!("({})", outline(value)),
+        other => other.to_string(),
     }
-    let shown = |value: &Value| match value {
+}
+
+fn says_something(value: &Value) -> bool {
+    match value {
         Value::Null => false,
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         _ => true,
-    };
-    match body {
-        Value::Object(fields) => fields
-            .iter()
-            .filter(|(_, value)| shown(value))
-            .map(|(key, value)| format!("{} {}", plain(key).replace('_', " "), word(value)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        other => word(other),
     }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// `line` as one line of a terminal; whole where it goes elsewhere.

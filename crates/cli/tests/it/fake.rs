@@ -17,7 +17,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -29,6 +29,8 @@ pub enum Say<T> {
     Message(T),
     /// Waits until the test says so.
     Until(Arc<Notify>),
+    /// Waits for so many words of input.
+    Words(Arc<Semaphore>, u32),
     Fail(Status),
 }
 
@@ -56,8 +58,17 @@ pub struct Scene {
     pub exec_started: Option<ExecStart>,
     /// What came over an attach or an exec, as words.
     pub input: Vec<String>,
-    /// Told at each word of input.
-    pub heard: Arc<Notify>,
+    /// One permit for each word of input.
+    pub heard: Words,
+}
+
+#[derive(Clone)]
+pub struct Words(pub Arc<Semaphore>);
+
+impl Default for Words {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
 }
 
 #[derive(Clone, Default)]
@@ -80,7 +91,7 @@ impl Fake {
             scene.input.push(word);
             scene.heard.clone()
         });
-        heard.notify_one();
+        heard.0.add_permits(1);
     }
 }
 
@@ -94,6 +105,10 @@ fn play<T: Send + 'static>(script: Script<T>) -> Response<Stream<T>> {
             Say::Fail(status) => Some(Err(status)),
             Say::Until(told) => {
                 told.notified().await;
+                None
+            }
+            Say::Words(heard, count) => {
+                heard.acquire_many(count).await.expect("never closed").forget();
                 None
             }
         }
@@ -351,6 +366,8 @@ pub struct Props {
     /// Numbers of signals, as they are sent.
     pub signals: Option<mpsc::Receiver<Signal>>,
     pub stderr: Buffer,
+    /// Whoever read our stdout is gone.
+    pub closed: bool,
     /// Counts: raw modes entered, left.
     pub raw: Arc<Mutex<(u32, u32)>>,
 }
@@ -391,7 +408,11 @@ impl Props {
         let world = Props { stdin: None, ..self };
         let mut term = Term {
             stdin,
-            stdout: Box::new(stdout.clone()),
+            stdout: if world.closed {
+                Box::new(Closed)
+            } else {
+                Box::new(stdout.clone())
+            },
             stderr: Box::new(stderr.clone()),
             tty: world.tty,
             width: world.width,
@@ -486,5 +507,20 @@ struct Silent;
 impl AsyncRead for Silent {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut tokio::io::ReadBuf<'_>) -> Poll<io::Result<()>> {
         Poll::Pending
+    }
+}
+
+/// A pipe that nobody reads any more.
+struct Closed;
+
+impl AsyncWrite for Closed {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

@@ -240,7 +240,7 @@ async fn events_are_one_line_each() {
     stage.fake.with(|scene| scene.events = vec![rows(), rows()]);
     let seen = stage.run(&["events", "--since", "10m"], Props::default()).await;
     assert_snapshot!(seen.out(), @r#"
-     7  2026-01-31T09:00:00.007Z  -                 ControlPlaneStarted  boot id b, version 0.1.0
+     7  2026-01-31T09:00:00.007Z  -                 ControlPlaneStarted  version 0.1.0, boot id b
     41  2026-01-31T09:00:00.041Z  web.scout         EgressDenied        count 1, total 2
     "#);
     let seen = stage.run(&["events", "--since", "6", "--json"], Props::default()).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clawker_cli::term::{Signal, Ttys};
 use clawker_wire::admin::*;
 use insta::assert_snapshot;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::fake::{Props, Say, Script, Stage};
 
@@ -56,8 +56,12 @@ fn stage(start: Script<StartProgress>, attach: Script<AttachOutput>) -> Stage {
     stage
 }
 
-fn heard(stage: &Stage) -> Arc<Notify> {
-    stage.fake.with(|scene| scene.heard.clone())
+fn heard(stage: &Stage) -> Arc<Semaphore> {
+    stage.fake.with(|scene| scene.heard.0.clone())
+}
+
+async fn word(heard: &Semaphore) {
+    heard.acquire().await.expect("never closed").forget();
 }
 
 #[tokio::test]
@@ -272,8 +276,7 @@ async fn stdin_reaches_the_command_and_ends() {
     let stage = Stage::new();
     let done = heard(&stage);
     // The words are: agent, stdin, eof.
-    let wait = || Say::Until(done.clone());
-    let verdict = vec![ready(), wait(), wait(), wait(), exit(0)];
+    let verdict = vec![ready(), Say::Words(done, 3), exit(0)];
     stage.fake.with(|scene| {
         scene.start = vec![verdict];
         scene.attach = vec![vec![attached(false)]];
@@ -300,7 +303,7 @@ async fn stdin_reaches_the_command_and_ends() {
 async fn signals_are_forwarded() {
     let (send, signals) = mpsc::channel(8);
     let stage = Stage::new();
-    let word = heard(&stage);
+    let words = heard(&stage);
     let told = Arc::new(Notify::new());
     stage.fake.with(|scene| {
         scene.start = vec![vec![ready(), Say::Until(told.clone()), exit(143)]];
@@ -314,12 +317,12 @@ async fn signals_are_forwarded() {
     let run = stage.run(&["--json", "run", "img"], props);
     let send = async {
         // `agent` is heard at attach; the signal is meant for the command, once it runs.
-        word.notified().await;
+        word(&words).await;
         while !stderr.contains(r#"{"progress":"running"}"#) {
             tokio::task::yield_now().await;
         }
         send.send(Signal::Number(15)).await.expect("sent");
-        word.notified().await;
+        word(&words).await;
         told.notify_one();
     };
     let (seen, ()) = tokio::join!(run, send);
@@ -447,7 +450,7 @@ async fn a_terminal_is_raw_and_restored() {
         let stage = Stage::new();
         let sized = heard(&stage);
         stage.fake.with(|scene| {
-            scene.start = vec![vec![ready(), Say::Until(sized.clone()), Say::Until(sized.clone()), end]];
+            scene.start = vec![vec![ready(), Say::Words(sized, 3), end]];
             scene.attach = vec![vec![attached(true), Say::Until(Arc::new(Notify::new()))]];
         });
         let props = Props {
@@ -533,6 +536,42 @@ async fn a_control_plane_that_stays_away_is_exit_75() {
     hint: clawker up
     hint: the agent goes on: `clawker logs web.scout`, `clawker wait web.scout`
     "#);
+}
+
+/// `clawker run … | head -1` ends as it would without clawker.
+#[tokio::test]
+async fn a_command_whose_output_nobody_reads_gets_sigpipe() {
+    let stage = Stage::new();
+    let words = heard(&stage);
+    stage.fake.with(|scene| {
+        // The words are: agent, signal.
+        scene.start = vec![vec![ready(), Say::Words(words, 2), exit(141)]];
+        scene.attach = vec![vec![
+            attached(false),
+            stdout(b"y\n"),
+            Say::Until(Arc::new(Notify::new())),
+        ]];
+    });
+    let props = Props {
+        closed: true,
+        ..Props::default()
+    };
+    let seen = stage.run(&["-q", "run", "img"], props).await;
+    assert_eq!((seen.code, seen.err.as_str()), (141, ""));
+    let words = stage.fake.with(|scene| scene.input.clone());
+    assert_eq!(words, ["agent clawker.web.scout", "signal 13"]);
+}
+
+/// A listing says nothing about it.
+#[tokio::test]
+async fn a_listing_that_nobody_reads_ends_silently() {
+    let stage = Stage::new();
+    let props = Props {
+        closed: true,
+        ..Props::default()
+    };
+    let seen = stage.run(&["ps"], props).await;
+    assert_eq!((seen.code, seen.err.as_str()), (141, ""));
 }
 
 #[tokio::test]

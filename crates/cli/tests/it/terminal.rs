@@ -11,7 +11,7 @@ use clawker_wire::admin::*;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 use crate::fake::{Say, Stage};
 
@@ -56,6 +56,17 @@ impl Pty {
         File::from(self.master.try_clone().expect("cloned"))
     }
 
+    /// Once nobody has the other end, reading ends.
+    fn all_that_was_shown(self) -> String {
+        let mut master = self.file();
+        drop(self.slave);
+        let (mut shown, mut some) = (Vec::new(), [0; 4096]);
+        while let Ok(read @ 1..) = master.read(&mut some) {
+            shown.extend_from_slice(&some[..read]);
+        }
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
     fn spawn(&self, stage: &Stage, line: &[&str]) -> Child {
         let end = || Stdio::from(self.slave.try_clone().expect("cloned"));
         Command::new(env!("CARGO_BIN_EXE_clawker"))
@@ -94,8 +105,8 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(pid, signal).expect("signalled");
 }
 
-/// A stage whose command runs, on a terminal, until `end` is told.
-fn stage(end: &Arc<Notify>, verdict: Say<StartProgress>) -> Stage {
+/// A stage whose command runs, on a terminal, until `end` has two permits.
+fn stage(end: &Arc<Semaphore>, verdict: Say<StartProgress>) -> Stage {
     let stage = Stage::new();
     let ready = StartProgress {
         body: Some(start_progress::Body::Ready(Ready { pid: 9 })),
@@ -104,8 +115,8 @@ fn stage(end: &Arc<Notify>, verdict: Say<StartProgress>) -> Stage {
         body: Some(attach_output::Body::Attached(Attached { tty: true })),
     };
     stage.fake.with(|scene| {
-        scene.start = vec![vec![Say::Message(ready), Say::Until(end.clone()), verdict]];
-        scene.attach = vec![vec![Say::Message(attached), Say::Until(Arc::new(Notify::new()))]];
+        scene.start = vec![vec![Say::Message(ready), Say::Words(end.clone(), 1), verdict]];
+        scene.attach = vec![vec![Say::Message(attached), Say::Words(end.clone(), 1)]];
     });
     stage
 }
@@ -124,7 +135,7 @@ const RUN: &[&str] = &["run", "-it", "img"];
 
 #[tokio::test]
 async fn raw_until_the_command_ends_and_told_each_size() {
-    let end = Arc::new(Notify::new());
+    let end = Arc::new(Semaphore::new(0));
     let (stage, pty) = (stage(&end, exit(7)), Pty::open());
     let mut child = pty.spawn(&stage, RUN);
     until("raw", || pty.is_raw()).await;
@@ -136,7 +147,7 @@ async fn raw_until_the_command_ends_and_told_each_size() {
     pty.resize(50, 132);
     signal(&child, Signal::WINCH);
     until("the second size", || heard("resize 50x132")).await;
-    end.notify_one();
+    end.add_permits(2);
     assert_eq!(ended(&mut child).await.code(), Some(7));
     assert!(!pty.is_raw(), "the terminal was left raw");
 }
@@ -149,7 +160,7 @@ async fn cooked_again_after_a_signal() {
         (Signal::INT, 130),
         (Signal::QUIT, 131),
     ] {
-        let end = Arc::new(Notify::new());
+        let end = Arc::new(Semaphore::new(0));
         let (stage, pty) = (stage(&end, exit(0)), Pty::open());
         let mut child = pty.spawn(&stage, RUN);
         until("raw", || pty.is_raw()).await;
@@ -161,15 +172,13 @@ async fn cooked_again_after_a_signal() {
 
 #[tokio::test]
 async fn cooked_again_after_an_error() {
-    let end = Arc::new(Notify::new());
+    let end = Arc::new(Semaphore::new(0));
     let (stage, pty) = (stage(&end, Say::Fail(tonic::Status::not_found("gone"))), Pty::open());
     let mut child = pty.spawn(&stage, RUN);
     until("raw", || pty.is_raw()).await;
-    end.notify_one();
+    end.add_permits(2);
     assert_eq!(ended(&mut child).await.code(), Some(66));
     assert!(!pty.is_raw(), "the terminal was left raw");
-    let mut shown = vec![0; 64 * 1024];
-    let read = pty.file().read(&mut shown).expect("read");
-    let shown = String::from_utf8_lossy(&shown[..read]).into_owned();
+    let shown = pty.all_that_was_shown();
     assert!(shown.contains("gone"), "{shown:?}");
 }
