@@ -1,1 +1,15 @@
+//! End to end, on a real engine: each test has a supervised host of its own and leaves nothing behind.
+//!
+//! Needs root and Docker; without them a test fails and says so. A test that is named after a hole shows that the
+//! hole is closed.
 
+mod contain;
+mod crash;
+mod daemon;
+mod freeze;
+mod hostile;
+mod policy;
+mod prepare;
+mod run;
+mod starts;
+mod trust;

@@ -222,6 +222,14 @@ impl Docker {
         Ok(())
     }
 
+    /// `docker exec`, not waited for.
+    pub fn exec(&self, id: &str, argv: &[&str]) -> Result<()> {
+        let made = self.post(&format!("/containers/{id}/exec"), &json!({"Cmd": argv}))?;
+        let exec = made["Id"].as_str().context("an exec has an id")?;
+        self.post(&format!("/exec/{exec}/start"), &json!({"Detach": true}))
+            .map(drop)
+    }
+
     /// Names of the images that bear `label`.
     pub fn images(&self, label: &str) -> Result<Vec<String>> {
         let list = self.get_json(&format!("/images/json?filters={}", filter(label)))?;

@@ -88,6 +88,16 @@ impl<'h> Forged<'h> {
         Ok(kinds)
     }
 
+    /// How often it was given an identity.
+    pub fn bundles(&self) -> Result<usize> {
+        let given = |said: &Value| {
+            said["preamble"]
+                .as_array()
+                .is_some_and(|kinds| kinds.iter().any(|k| k == "Bundle"))
+        };
+        Ok(self.said()?.iter().filter(|said| given(said)).count())
+    }
+
     /// Whether the newest of its own attempts to reach its target got through, and how many there were.
     pub fn reaches(&self) -> Result<(usize, bool)> {
         let said = self.said()?;
