@@ -36,7 +36,7 @@ enum Agents {
     Stop,
     /// Let them go on, unsupervised
     Leave,
-    /// Hold them where they are until a control plane is back
+    /// Hold them where they are, until `clawker release`
     Freeze,
 }
 
