@@ -115,6 +115,10 @@ pub async fn drive(
     ctx.status
         .send_modify(|status| status.session = SessionState::Connected);
     core.containment.settle(&ctx.name, ctx.start).await?;
+    if ack.lease_frozen {
+        // PID 1 goes on saying so until a lease comes after the thaw.
+        session.lease(lease).await?;
+    }
 
     let mut trusted = match &judged {
         Err(distrust) => Err((distrust.reason, distrust.detail.clone())),
@@ -237,6 +241,7 @@ impl Context {
                     Some(Report::Lost(why)) => return Ok(End::Lost { established: true, why }),
                     None => return Ok(End::Lost { established: true, why: "closed".into() }),
                     Some(Report::MainExited(exited)) => {
+                        session.forget_main().await;
                         // The agent task may be ending already; the container's exit code says the same.
                         let _ = main_exited.send((self.start, exited)).await;
                     }

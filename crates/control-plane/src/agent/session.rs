@@ -205,6 +205,21 @@ impl Session {
         self.tell("Lease", command::Body::Lease(proto::Lease { seconds })).await
     }
 
+    /// Lets PID 1 end now that it has said how the agent's command ended. What it exits with is kept by Docker, so
+    /// nothing is lost if nobody hears this; PID 1 doesn't live to answer it.
+    pub async fn forget_main(&self) {
+        let ack = proto::AckExit {
+            exec_id: MAIN.to_owned(),
+        };
+        let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
+        let command = Command {
+            id,
+            body: Some(command::Body::AckExit(ack)),
+        };
+        // A session that is lost already ends PID 1's wait as well.
+        let _ = self.inner.commands.send(command).await;
+    }
+
     /// Whether this session is still the one that its connection carries.
     pub fn is_alive(&self) -> bool {
         self.inner.lock().lost.is_none()

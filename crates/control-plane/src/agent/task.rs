@@ -10,15 +10,15 @@
 //! ```
 //! Attestation and connections run in tasks that this one owns; the newest attested connection is the session.
 
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod start;
 
-use clawker_docker::Inspect;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use clawker_model::event::{
-    AgentUntrusted, SessionBroken, SessionConnecting, SessionFailed, SessionFailure, StartBegan, UntrustedReason,
+    AgentUntrusted, SessionBroken, SessionConnecting, SessionFailed, SessionFailure, UntrustedReason,
 };
-use clawker_model::{ContainerId, FullName, RunId, Start};
+use clawker_model::{ContainerId, FullName, RunId};
 use clawker_wire::session::Exited;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
@@ -29,13 +29,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::attest::{Attested, Init, Unattested, attest};
 use super::drive::{Context, End, drive};
-use super::ended::Ended;
 use super::identity::PeerCell;
 use super::listen::Listeners;
 use super::session::Session;
 use super::status::{AgentHandle, AgentStatus, ContainerState, SessionState, Trust};
 use super::{AgentError, service};
-use crate::core::{Core, now_ms};
+use crate::core::Core;
 
 /// Connections of one agent that are being attested at a time; more are closed at once.
 const MAX_ATTESTING: usize = 8;
@@ -259,81 +258,6 @@ impl AgentTask {
         self.driving.spawn(drive(ctx, stream, self.main_exited.clone()));
     }
 
-    /// The number of the start that `init` is; a new one is journaled. `None` if the journal can't be written.
-    async fn begin(&mut self, init: &Arc<Init>) -> Option<u64> {
-        if let Some(life) = &self.life
-            && life.init.pid == init.pid
-            && life.init.start_time == init.start_time
-        {
-            return Some(life.start);
-        }
-        self.end_life().await;
-        let number = match self.number(init).await {
-            Ok(number) => number,
-            Err(error) => {
-                self.core.board.degraded("journal", error.to_string()).await;
-                return None;
-            }
-        };
-        let died = init.pidfd.as_fd().try_clone_to_owned().and_then(|pidfd| {
-            // SAFETY: an OwnedFd names the same open descriptor for as long as it lives.
-            unsafe { AsyncFd::register(pidfd) }.map_err(std::io::Error::from)
-        });
-        let died = match died {
-            Ok(died) => died,
-            Err(error) => {
-                self.core
-                    .board
-                    .degraded("sessions", format!("{}: pidfd: {error}", self.name()))
-                    .await;
-                return None;
-            }
-        };
-        self.life = Some(Life {
-            init: init.clone(),
-            start: number,
-            died,
-            main: None,
-        });
-        self.cycle = Instant::now() + CYCLE;
-        self.status.send_modify(|status| {
-            *status = AgentStatus {
-                state: ContainerState::Running,
-                init_pid: init.pid,
-                start: number,
-                session: SessionState::Connecting,
-                last_seen_ms: now_ms(),
-                ..AgentStatus::new(status.container.clone())
-            };
-        });
-        Some(number)
-    }
-
-    async fn number(&self, init: &Init) -> Result<u64, AgentError> {
-        let record = self.core.store.agent_by_container(&self.subject.container).await?;
-        let last = record.and_then(|record| record.start);
-        if let Some(last) = &last
-            && last.boot_id == init.boot_id
-            && last.init_start_time == init.start_time
-        {
-            return Ok(last.number);
-        }
-        let number = last.map_or(1, |last| last.number + 1);
-        let start = Start {
-            number,
-            boot_id: init.boot_id.clone(),
-            init_start_time: init.start_time,
-        };
-        let pid = init.pid.unsigned_abs();
-        let began = StartBegan {
-            container: self.subject.container.clone(),
-            start,
-            pid,
-        };
-        self.core.store.append_synced(Some(self.name()), began).await?;
-        Ok(number)
-    }
-
     async fn drive_ended(&mut self, ended: Result<Result<End, AgentError>, tokio::task::JoinError>) {
         self.session.send_replace(None);
         self.status.send_modify(|status| status.session = SessionState::None);
@@ -366,99 +290,6 @@ impl AgentTask {
     /// The init's pidfd became readable.
     async fn died(&mut self) {
         self.end_life().await;
-    }
-
-    async fn end_life(&mut self) {
-        let Some(life) = self.life.take() else { return };
-        self.driving.shutdown().await;
-        self.session.send_replace(None);
-        self.lost = None;
-        self.core.containment.detach(self.name(), life.start).await;
-        self.ended(life.start, life.main).await;
-    }
-
-    async fn ended(&self, start: u64, main: Option<Exited>) {
-        let removal_held = self.held.load(Ordering::Acquire) > 0;
-        let ended = Ended {
-            core: &self.core,
-            name: self.name(),
-            container: &self.subject.container,
-        };
-        match ended.journal(start, main).await {
-            Ok(exit) => {
-                self.status.send_modify(|status| {
-                    status.state = ContainerState::Exited;
-                    status.init_pid = 0;
-                    status.session = SessionState::None;
-                    status.command_running = false;
-                    status.exit = exit.or(status.exit);
-                });
-                if !removal_held {
-                    ended.remove_if_asked().await;
-                }
-            }
-            Err(error) => {
-                self.core
-                    .board
-                    .degraded("engine", format!("{}: {error}", self.name()))
-                    .await
-            }
-        }
-    }
-
-    /// Asks Docker how the container is: at the beginning, and when something hinted at a change.
-    async fn look(&mut self) {
-        let inspect = match self.core.docker.inspect(&self.subject.container).await {
-            Ok(Some(inspect)) => inspect,
-            // Whether it is gone for good is for the relist to say.
-            Ok(None) => return,
-            Err(error) => {
-                self.core.board.degraded("engine", error.to_string()).await;
-                return;
-            }
-        };
-        self.labels = self.core.labels().name_in(&inspect.labels);
-        if inspect.running {
-            self.status.send_modify(|status| {
-                if status.state != ContainerState::Running {
-                    status.state = ContainerState::Running;
-                    status.init_pid = inspect.pid;
-                }
-            });
-        } else if self.life.is_none() {
-            self.seen_stopped(&inspect).await;
-        }
-    }
-
-    /// It doesn't run, and its end wasn't seen by this task: perhaps no control plane saw it.
-    async fn seen_stopped(&self, inspect: &Inspect) {
-        let record = match self.core.store.agent_by_container(&self.subject.container).await {
-            Ok(record) => record,
-            Err(error) => return self.core.board.degraded("journal", error.to_string()).await,
-        };
-        let Some(record) = record else { return };
-        let last = record.start.as_ref().map_or(0, |start| start.number);
-        let state = if inspect.status == "created" {
-            ContainerState::Created
-        } else {
-            ContainerState::Exited
-        };
-        let exit = record.exit.as_ref().filter(|exit| exit.start == last);
-        self.status.send_modify(|status| {
-            status.state = state;
-            status.start = last;
-            status.init_pid = 0;
-        });
-        if state == ContainerState::Exited && last > 0 && exit.is_none() {
-            self.ended(last, None).await;
-        } else if let Some(exit) = exit {
-            let exit = super::ExitStatus {
-                code: exit.code,
-                signal: exit.signal,
-                oom: exit.oom,
-            };
-            self.status.send_modify(|status| status.exit = Some(exit));
-        }
     }
 
     fn waiting(&self) -> bool {
