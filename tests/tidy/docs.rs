@@ -104,18 +104,18 @@ fn the_architecture_names_every_crate_and_no_other() {
     expect_none("crates that ARCHITECTURE.md doesn't list", &wrong);
 }
 
-/// Tests that a document says hold something: test `name`.
+/// Tests that a document says hold something: test `name`, e2e `name`.
 fn named_tests(text: &str) -> BTreeSet<String> {
-    text.split("test `")
-        .skip(1)
-        .filter_map(|rest| rest.split('`').next())
-        .map(str::to_owned)
-        .collect()
+    let after = |marker: &'static str| text.split(marker).skip(1).filter_map(|rest| rest.split('`').next());
+    after("test `").chain(after("e2e `")).map(str::to_owned).collect()
 }
 
 #[test]
 fn tests_that_hold_a_decision_exist() {
-    assert!(named_tests("so it is (test `a_b`)").contains("a_b"));
+    assert_eq!(
+        named_tests("so it is (test `a_b`, e2e `c`)"),
+        ["a_b", "c"].map(str::to_owned).into()
+    );
     let text = document("docs/decisions.md");
     let there: String = sources(&["crates", "tests", "plugins"], ".rs")
         .into_iter()

@@ -84,13 +84,14 @@ pub fn guests(project: &Project) -> Result<()> {
 }
 
 /// clawkerd, static, renamed into place: a container that has the folder mounted sees the old file or the new one.
-/// What cargo built keeps its symbols, which a test reads; what is installed has none.
+/// A copy keeps its symbols, for a test to read; what is installed has none.
 pub fn clawkerd(project: &Project) -> Result<()> {
     say::timed("build", "clawkerd, static", || {
         let built = static_program(project, "clawkerd", "clawkerd")?;
-        let stripped = project.ours().join("clawkerd.stripped");
-        std::fs::create_dir_all(project.ours()).with_context(|| format!("making {}", project.ours().display()))?;
-        run::output(strip()?.arg(&built).arg(&stripped))?;
+        let symbols = project.ours().join("test/clawkerd.symbols");
+        install(&built, &symbols)?;
+        let stripped = project.ours().join("test/clawkerd.stripped");
+        run::output(strip()?.arg(&symbols).arg(&stripped))?;
         install(&stripped, &project.libexec().join("agent/clawkerd"))
     })
 }
@@ -154,7 +155,7 @@ fn install(from: &Path, to: &Path) -> Result<()> {
     if std::fs::read(to).is_ok_and(|there| there == bytes) {
         return Ok(());
     }
-    let beside = to.with_extension("new");
+    let beside = to.with_added_extension("new");
     // Not `std::fs::copy` alone: a program that runs can't be written to, only replaced.
     std::fs::copy(from, &beside).with_context(|| format!("writing {}", beside.display()))?;
     std::fs::rename(&beside, to).with_context(|| format!("renaming into {}", to.display()))
