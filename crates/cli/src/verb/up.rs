@@ -66,7 +66,13 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
         )
         .hint("install both programs into one folder")
     })?;
-    let state = absolute(args.state_dir.as_deref().unwrap_or(Path::new(STATE_DIR)), term)?;
+    let configured = args.config.as_deref().and_then(configured_state);
+    let state = args
+        .state_dir
+        .clone()
+        .or(configured)
+        .unwrap_or_else(|| STATE_DIR.into());
+    let state = absolute(&state, term)?;
     let (log, log_path) = open_log(&state)?;
     let begins = log.metadata().map(|log| log.len()).unwrap_or(0);
     let mut flags: Vec<OsString> = vec!["--admin-socket".into(), absolute(socket, term)?.into()];
@@ -103,6 +109,12 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
     };
     progress.make_way();
     report(term, socket, &status, Some((child.id(), &log_path)), "up").await
+}
+
+/// The state directory that a configuration names. What is wrong with the file is for the control plane to say.
+fn configured_state(config: &Path) -> Option<PathBuf> {
+    let table: toml::Table = std::fs::read_to_string(config).ok()?.parse().ok()?;
+    Some(table.get("state_dir")?.as_str()?.into())
 }
 
 /// Its status, if it answers by now.
