@@ -143,9 +143,10 @@ pub async fn stop(core: &Core, found: &Found, timeout: Option<u32>) -> Result<()
         ));
     }
     core.agents.hint(&found.name);
-    if let Some(handle) = &found.handle {
+    // A start that came before this end was seen would hide it. Of a stranger's no end is journaled.
+    if let (Some(handle), Some(_)) = (&found.handle, &found.record) {
         let mut status = handle.watch();
-        let settled = status.wait_for(|status| status.state != ContainerState::Running);
+        let settled = status.wait_for(|status| status.state == ContainerState::Exited);
         if tokio::time::timeout(SETTLED, settled).await.is_err() {
             tracing::warn!(agent = %found.name, "its end wasn't journaled in time");
         }
