@@ -18,7 +18,7 @@ use crate::say::say;
 /// The default label prefix; what set-up probes with is below it.
 const PREFIX: &str = "dev.clawker.";
 /// Prefixes of control planes that tests, demo and scorecard start: `test.clawker.<who>.managed`.
-const TRIALS: [&str; 4] = ["test.clawker", "demo.clawker", "bench.clawker", "clawker-test"];
+const TRIALS: [&str; 4] = ["test.clawker", "demo.clawker", "score.clawker", "clawker-test"];
 /// The labels that a control plane with the default prefix writes: its agents aren't ours to judge.
 const IN_USE: [&str; 6] = ["managed", "purpose", "project", "agent", "owner", "run"];
 /// Docker and the kernel need a moment to let go.
