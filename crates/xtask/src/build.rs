@@ -31,7 +31,7 @@ impl Profile {
     }
 }
 
-/// What a build covers that leaves tests out. Naming examples, of which there are none, makes cargo choose the
+/// What a build covers that leaves tests out. Naming examples, of which there are hardly any, makes cargo choose the
 /// features that tests need, so that demo and test share every crate that isn't ours.
 const PROGRAMS: [&str; 4] = ["build", "--workspace", "--bins", "--examples"];
 
