@@ -110,6 +110,11 @@ impl Docker {
         }
     }
 
+    /// Any call of the API; what isn't JSON is no answer.
+    pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        Ok(serde_json::from_slice(&self.ok(method, path, body)?.body).unwrap_or(Value::Null))
+    }
+
     /// The new container's id.
     pub fn create(&self, name: &str, body: &Value) -> Result<String> {
         let made = self.post(&format!("/containers/create?name={name}"), body)?;

@@ -3,6 +3,7 @@
 //! ```text
 //! guests ──► libexec/plugins/{*.wasm, digests} ──► the control plane reads the digests when it is compiled
 //! clawkerd (static, own profile) ──► libexec/agent/clawkerd
+//! for the scorecard: a clock for its containers (static) ──► test/score-clock, the programs in the release profile
 //! for demo and tests: the adversary in clawkerd's place (static, same profile) ──► test/adversary/
 //! for tests: the control plane with fault points ──► test/clawker-cp
 //! host programs and tests: builds of the whole workspace, all with the same features
@@ -35,18 +36,29 @@ impl Profile {
 /// features that tests need, so that demo and test share every crate that isn't ours.
 const PROGRAMS: [&str; 4] = ["build", "--workspace", "--bins", "--examples"];
 
-/// Everything that demo and scorecard need: the guests, clawkerd and the programs.
-pub fn programs(project: &Project, profile: Profile) -> Result<()> {
+/// Everything that the demo needs: the guests, clawkerd and the programs.
+pub fn programs(project: &Project) -> Result<()> {
     guests(project)?;
     clawkerd(project)?;
     adversary(project)?;
-    say::timed("build", "the programs", || {
-        let mut cargo = project.cargo();
-        cargo.args(PROGRAMS);
-        if profile == Profile::Release {
-            cargo.arg("--release");
-        }
-        run::ok(&mut cargo)
+    say::timed("build", "the programs", || run::ok(project.cargo().args(PROGRAMS)))
+}
+
+/// Everything that the scorecard needs: programs as people would run them, and those that measure them, which nothing
+/// else builds.
+pub fn measured(project: &Project) -> Result<()> {
+    guests(project)?;
+    clawkerd(project)?;
+    say::timed("build", "the clock of measured containers, static", || {
+        let built = static_program(project, "clawker-tests", "score-clock")?;
+        install(&built, &project.ours().join("test/score-clock"))
+    })?;
+    say::timed("build", "the programs, in the release profile", || {
+        run::ok(project.cargo().args(PROGRAMS).args([
+            "--release",
+            "--features",
+            "clawker-tests/scorecard,clawker-plugin-host/bench",
+        ]))
     })
 }
 

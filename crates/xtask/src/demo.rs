@@ -8,7 +8,7 @@ use crate::{build, run, setup};
 
 pub fn run(project: &Project, json: bool) -> Result<()> {
     setup::run(project)?;
-    build::programs(project, build::Profile::Dev)?;
+    build::programs(project)?;
     hand_over(
         project,
         build::Profile::Dev,

@@ -9,7 +9,7 @@ use crate::{build, demo, setup};
 
 pub fn run(project: &Project, only: &[String], json: bool) -> Result<()> {
     setup::run(project)?;
-    build::programs(project, Profile::Release)?;
+    build::measured(project)?;
     let mut args = Vec::new();
     if !only.is_empty() {
         args.push(format!("--only={}", only.join(",")));
