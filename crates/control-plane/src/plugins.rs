@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clawker_model::{Action, Plan, PluginDigest, Step};
-use clawker_plugin_host::{Host, Kind, LoadError, Plugin};
+use clawker_plugin_host::{Host, Kind, LoadError, Plugin, check_settings};
 
 use crate::config::{Config, PolicyConfig, StepConfig};
 use crate::containment::{FailMode, Mode, Policy};
@@ -34,8 +34,8 @@ pub enum PluginsError {
         name: String,
         found: String,
     },
-    #[error("settings of `{name}`: {source}")]
-    Settings { name: String, source: serde_json::Error },
+    #[error("settings of `{name}`: {problem}")]
+    Settings { name: String, problem: String },
 }
 
 fn places(tried: &[PathBuf]) -> String {
@@ -118,18 +118,22 @@ impl Plugins {
     }
 }
 
-fn settings(name: &str, table: &toml::Table) -> Result<String, PluginsError> {
-    serde_json::to_string(table).map_err(|source| PluginsError::Settings {
-        name: name.to_owned(),
-        source,
-    })
+/// Settings as the plugin gets them, checked against its own schema.
+fn settings(table: &toml::Table, plugin: &Plugin) -> Result<String, PluginsError> {
+    let wrong = |problem: String| PluginsError::Settings {
+        name: plugin.name.clone(),
+        problem,
+    };
+    let json = serde_json::to_string(table).map_err(|error| wrong(error.to_string()))?;
+    check_settings(plugin, &json).map_err(|error| wrong(error.to_string()))?;
+    Ok(json)
 }
 
 fn to_step(config: &StepConfig, plugin: &Plugin) -> Result<Step, PluginsError> {
     Ok(Step {
         name: config.plugin.clone(),
         plugin: plugin.digest.clone(),
-        settings: settings(&config.plugin, &config.settings)?,
+        settings: settings(&config.settings, plugin)?,
         when: config.when,
         on_failure: config.on_failure,
         timeout_s: config.timeout,
@@ -158,7 +162,7 @@ fn to_policy(config: &PolicyConfig, plugin: Arc<Plugin>) -> Result<Policy, Plugi
     };
     Ok(Policy {
         name: config.plugin.clone(),
-        settings: settings(&config.plugin, &config.settings)?,
+        settings: settings(&config.settings, &plugin)?,
         plugin,
         fallback,
         fail_mode,

@@ -9,7 +9,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clawker_docker::Docker;
 use clawker_identity::authority::Authority;
@@ -30,6 +30,8 @@ use crate::{admin, engine_watch};
 
 /// How long agents may go on alone over a planned restart.
 const PLANNED_LEASE_SECONDS: u32 = 600;
+/// How long the control plane before this one may take to let go of the state.
+const HANDOVER: Duration = Duration::from_secs(3);
 /// How long tasks may take to end.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -101,7 +103,7 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     folder(&config.state_dir.join("secrets"), 0o700)?;
     let life = random_word(22).map_err(StartError::Random)?;
     // First of all, because it also says that no other control plane has this state.
-    let store = Store::open(&config.state_dir, &life)?;
+    let store = open_store(&config.state_dir, &life).await?;
     let libexec = plugins::libexec(&config)?;
 
     let docker = Docker::connect(&config.docker_socket)?;
@@ -165,6 +167,19 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     }
     admin::serve(core.clone())?;
     Ok(core)
+}
+
+/// Opens the store. One that is just being given up, by a control plane that ends or was killed, is waited for.
+async fn open_store(state_dir: &Path, life: &str) -> Result<Store, StartError> {
+    let deadline = Instant::now() + HANDOVER;
+    loop {
+        match Store::open(state_dir, life) {
+            Err(clawker_store::Error::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 fn folder(path: &Path, mode: u32) -> Result<(), StartError> {

@@ -8,7 +8,7 @@
 //! ```
 
 use clawker_model::event::{RegistryRow, UntrustedReason};
-use clawker_model::{ContainerId, FullName, ProjectName, Thumbprint, AgentName};
+use clawker_model::{AgentName, ContainerId, FullName, ProjectName, Thumbprint};
 
 /// What the peer showed in its handshake, and whether chain, possession, usages and names held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,9 @@ pub enum Classified {
 
 /// Classifies Hello by the container's registry row.
 pub fn classify(row: Option<&RegistryRow>, shown: Option<&Shown>, attested: &Attested) -> Classified {
-    let Some(shown) = shown else { return Classified::Untrusted(UntrustedReason::CertMalformed) };
+    let Some(shown) = shown else {
+        return Classified::Untrusted(UntrustedReason::CertMalformed);
+    };
     if let Err(reason) = shown.judged {
         return Classified::Untrusted(reason);
     }
@@ -98,7 +100,9 @@ pub fn admit(
     now_ms: u64,
 ) -> Admission {
     let refuse = |reason, detail: &str| Admission::Refused(reason, detail.to_owned());
-    let Some(shown) = shown else { return refuse(UntrustedReason::CertMalformed, "no leaf was shown") };
+    let Some(shown) = shown else {
+        return refuse(UntrustedReason::CertMalformed, "no leaf was shown");
+    };
     if let Err(reason) = shown.judged {
         return refuse(reason, "the leaf isn't believed");
     }
@@ -107,7 +111,10 @@ pub fn admit(
         Err(detail) => return Admission::Refused(UntrustedReason::RegisterFailed, detail),
     };
     if labels != Some(&name) {
-        return refuse(UntrustedReason::LabelMismatch, "the container's labels name another agent");
+        return refuse(
+            UntrustedReason::LabelMismatch,
+            "the container's labels name another agent",
+        );
     }
     match classify(row, Some(shown), attested) {
         Classified::Match => return Admission::Known,
@@ -144,12 +151,21 @@ mod tests {
     use super::*;
 
     fn shown(key: &str) -> Shown {
-        Shown { thumbprint: Thumbprint::parse(&"ab".repeat(32)).expect("hex"), key_hash: key.into(), judged: Ok(()) }
+        Shown {
+            thumbprint: Thumbprint::parse(&"ab".repeat(32)).expect("hex"),
+            key_hash: key.into(),
+            judged: Ok(()),
+        }
     }
 
     fn attested(start: u64, generation: u64) -> Attested {
         let container = ContainerId::parse(&"cd".repeat(32)).expect("hex");
-        Attested { container, start, generation, issued_key: Some("key".into()) }
+        Attested {
+            container,
+            start,
+            generation,
+            issued_key: Some("key".into()),
+        }
     }
 
     fn row(start: u64, generation: u64) -> RegistryRow {
@@ -173,29 +189,61 @@ mod tests {
             ("known", Some(row(1, 1)), attested(1, 1), Match),
             ("first", None, attested(1, 1), Miss),
             ("docker restart: a new bundle", Some(row(1, 1)), attested(2, 2), Miss),
-            ("older than the row", Some(row(2, 2)), attested(1, 1), Untrusted(UntrustedReason::GenerationReplayed)),
-            ("same generation, another start", Some(row(1, 1)), attested(2, 1), Untrusted(UntrustedReason::GenerationReplayed)),
+            (
+                "older than the row",
+                Some(row(2, 2)),
+                attested(1, 1),
+                Untrusted(UntrustedReason::GenerationReplayed),
+            ),
+            (
+                "same generation, another start",
+                Some(row(1, 1)),
+                attested(2, 1),
+                Untrusted(UntrustedReason::GenerationReplayed),
+            ),
         ];
         for (what, row, attested, expected) in cases {
             assert_eq!(classify(row.as_ref(), Some(&good), &attested), expected, "{what}");
         }
         let other_key = classify(Some(&row(1, 1)), Some(&shown("other")), &attested(1, 1));
         assert_eq!(other_key, Untrusted(UntrustedReason::ThumbprintMismatch));
-        let expired = Shown { judged: Err(UntrustedReason::CertExpired), ..good };
-        assert_eq!(classify(None, Some(&expired), &attested(1, 1)), Untrusted(UntrustedReason::CertExpired));
-        assert_eq!(classify(None, None, &attested(1, 1)), Untrusted(UntrustedReason::CertMalformed));
+        let expired = Shown {
+            judged: Err(UntrustedReason::CertExpired),
+            ..good
+        };
+        assert_eq!(
+            classify(None, Some(&expired), &attested(1, 1)),
+            Untrusted(UntrustedReason::CertExpired)
+        );
+        assert_eq!(
+            classify(None, None, &attested(1, 1)),
+            Untrusted(UntrustedReason::CertMalformed)
+        );
     }
 
     fn admission(project: &str, agent: &str, token: Token, row: Option<RegistryRow>) -> Admission {
         let labels = FullName::parse("clawker.p.a").expect("name");
-        admit(&Claim { project, agent, token }, Some(&shown("key")), &attested(1, 1), Some(&labels), row.as_ref(), 5)
+        admit(
+            &Claim { project, agent, token },
+            Some(&shown("key")),
+            &attested(1, 1),
+            Some(&labels),
+            row.as_ref(),
+            5,
+        )
     }
 
     #[test]
     fn register_admits_one_who_is_who_he_says() {
-        let Admission::Admit(row) = admission("p", "a", Token::Valid, None) else { panic!("refused") };
+        let Admission::Admit(row) = admission("p", "a", Token::Valid, None) else {
+            panic!("refused")
+        };
         assert_eq!((row.start, row.generation, row.registered_at_ms), (1, 1, 5));
-        assert_eq!(admission("p", "a", Token::Missing, Some(row)), Admission::Known, "a retry after the row was written");
+        assert_eq!(
+            admission("p", "a", Token::Missing, Some(row)),
+            Admission::Known,
+            "a retry after the row was written"
+        );
         assert_eq!(admission("p", "a", Token::Stale, None), Admission::Again);
     }
 
@@ -208,7 +256,9 @@ mod tests {
             ("p", "../a", Token::Valid, UntrustedReason::RegisterFailed),
             ("p", "a", Token::Missing, UntrustedReason::RegisterFailed),
         ] {
-            let Admission::Refused(seen, _) = admission(project, agent, token, None) else { panic!("{agent} came in") };
+            let Admission::Refused(seen, _) = admission(project, agent, token, None) else {
+                panic!("{agent} came in")
+            };
             assert_eq!(seen, reason, "{project}.{agent}");
         }
     }

@@ -40,6 +40,22 @@ pub struct MemInfo {
     pub pss_kib: u64,
 }
 
+/// One line of `/proc/<pid>/mountinfo`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Which folder of its filesystem it shows.
+    pub root: String,
+    /// Where it is, as the process sees it; octal escapes as the kernel writes them.
+    pub point: String,
+    /// The mount itself, whatever its filesystem is.
+    pub read_only: bool,
+}
+
+/// Everything that is mounted where the process is.
+pub fn mounts(pid: i32) -> io::Result<Vec<Mount>> {
+    parse_mounts(&read(pid, "mountinfo")?)
+}
+
 /// Its pids from our namespace inwards; the last is its own.
 pub fn ns_pids(pid: i32) -> io::Result<Vec<i32>> {
     parse_ns_pids(&read(pid, "status")?)
@@ -221,3 +237,26 @@ pub fn parse_stat(text: &str) -> io::Result<Stat> {
 #[cfg(test)]
 #[path = "procfs_tests.rs"]
 mod tests;
+
+/// Fields 4 to 6 of each line are the root, the mount point and the mount's own options (proc(5)).
+pub fn parse_mounts(mountinfo: &str) -> io::Result<Vec<Mount>> {
+    let malformed = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "mountinfo: a line without root, mount point and options",
+        )
+    };
+    mountinfo
+        .lines()
+        .map(|line| {
+            let mut fields = line.split(' ').skip(3);
+            let root = fields.next().ok_or_else(malformed)?;
+            let (point, options) = fields.next().zip(fields.next()).ok_or_else(malformed)?;
+            Ok(Mount {
+                root: root.to_owned(),
+                point: point.to_owned(),
+                read_only: options.split(',').any(|option| option == "ro"),
+            })
+        })
+        .collect()
+}

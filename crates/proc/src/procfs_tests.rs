@@ -106,3 +106,16 @@ fn this_very_process_is_readable() {
     open_netns(me).expect("alive");
     assert!(all().expect("proc").iter().any(|process| process.pid == me));
 }
+
+#[test]
+fn mounts_have_a_point_and_their_own_options() {
+    let text = "36 35 98:0 /run/x /.clawker-run ro,relatime - ext4 /dev/vda rw\n\
+                37 35 0:5 / /dev rw,nosuid shared:2 - tmpfs tmpfs ro,mode=755\n";
+    let mounts = parse_mounts(text).expect("well formed");
+    let seen: Vec<_> = mounts
+        .iter()
+        .map(|mount| (mount.root.as_str(), mount.point.as_str(), mount.read_only))
+        .collect();
+    assert_eq!(seen, [("/run/x", "/.clawker-run", true), ("/", "/dev", false)]);
+    assert!(parse_mounts("36 35 98:0 /\n").is_err());
+}

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -69,12 +69,14 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
     let request = ShutdownRequest {
         agents: agents.word().to_owned(),
     };
+    let process = process(socket).await;
     client.rpc.shutdown(request).await?;
     drop(client);
     let deadline = Instant::now() + DOWN_WITHIN;
     loop {
         match Client::open(socket).await {
-            Err(error) if nobody(&error) => break,
+            // The socket goes before the store is closed, which another `clawker up` has to wait for.
+            Err(error) if nobody(&error) && !process.as_deref().is_some_and(Path::exists) => break,
             _ if Instant::now() >= deadline => {
                 return Err(CommandError::new(
                     Kind::Failed,
@@ -87,6 +89,14 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
     }
     progress.make_way();
     done(term, socket, "down").await
+}
+
+/// Where the kernel shows the control plane's process; `None` if it can't be seen from here.
+async fn process(socket: &Path) -> Option<PathBuf> {
+    let peer = tokio::net::UnixStream::connect(socket).await.ok()?.peer_cred().ok()?;
+    // One that serves from within this very process ends with its socket alone.
+    let pid = peer.pid()?.unsigned_abs();
+    (pid != 0 && pid != std::process::id()).then(|| PathBuf::from(format!("/proc/{pid}")))
 }
 
 async fn ask(client: &mut Client, term: &mut Term) -> Result<Agents, CommandError> {

@@ -12,12 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clawker_docker::{Docker, Inspect};
-use clawker_model::ContainerId;
+use clawker_model::{ContainerId, RunId};
 use clawker_proc::pidfd::PidFd;
 use clawker_proc::{cgroup, peer, procfs};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
+use super::listen::IN_CONTAINER;
+
+/// Where a container has the folder with clawkerd.
+const PROGRAM: &str = "/.clawker";
 /// How long a connection waits for Docker to say that the container runs.
 const NOT_YET: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_millis(25);
@@ -114,6 +118,41 @@ pub fn open(pid: i32) -> Result<Init, Unattested> {
     })
 }
 
+/// Whether what the container shows at our two places is what we mounted there, and nothing over it. An image or a root
+/// agent that leaves a symlink where Docker mounts something could otherwise put its own program in clawkerd's place;
+/// what the kernel says is mounted doesn't follow symlinks.
+pub fn mounts_intact(init: &Init, run: &RunId) -> Result<(), Unattested> {
+    let mounts = procfs::mounts(init.pid).map_err(|error| Unattested::NotYet(format!("init {}: {error}", init.pid)))?;
+    intact(&mounts, run).map_err(Unattested::Mismatch)
+}
+
+fn intact(mounts: &[procfs::Mount], run: &RunId) -> Result<(), String> {
+    let ours: Vec<_> = mounts.iter().filter(|mount| mount.point.starts_with(PROGRAM)).collect();
+    for place in [PROGRAM, IN_CONTAINER] {
+        match ours
+            .iter()
+            .filter(|mount| mount.point == place)
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
+            [mount] if mount.read_only => {}
+            [_] => return Err(format!("{place} can be written to")),
+            found => return Err(format!("{} mounts at {place} instead of one", found.len())),
+        }
+    }
+    if let Some(other) = ours
+        .iter()
+        .find(|mount| mount.point != PROGRAM && mount.point != IN_CONTAINER)
+    {
+        return Err(format!("something is mounted at {}", other.point));
+    }
+    let shown = ours.iter().find(|mount| mount.point == IN_CONTAINER);
+    if !shown.is_some_and(|mount| mount.root.ends_with(&format!("/{run}"))) {
+        return Err(format!("{IN_CONTAINER} isn't this agent's run folder"));
+    }
+    Ok(())
+}
+
 fn check(init: &Init, peer: i32, cgroup_path: &str, stream: &UnixStream) -> Result<(), Unattested> {
     let gone = |error: std::io::Error| Unattested::NotYet(format!("init {}: {error}", init.pid));
     if peer != init.pid {
@@ -143,4 +182,54 @@ fn check(init: &Init, peer: i32, cgroup_path: &str, stream: &UnixStream) -> Resu
         return Err(Unattested::NotYet("the init has ended".into()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(root: &str, point: &str, read_only: bool) -> procfs::Mount {
+        procfs::Mount {
+            root: root.into(),
+            point: point.into(),
+            read_only,
+        }
+    }
+
+    #[test]
+    fn only_our_two_read_only_mounts_are_intact() {
+        let run = RunId::parse("abcdefghijklmnopqrstuv").expect("id");
+        let folder = format!("/state/run/{run}");
+        let program = mount("/libexec/agent", "/.clawker", true);
+        let good = [
+            mount("/", "/", false),
+            program.clone(),
+            mount(&folder, "/.clawker-run", true),
+        ];
+        assert_eq!(intact(&good, &run), Ok(()));
+
+        let with = |more: procfs::Mount| [&good[..], &[more]].concat();
+        for (what, mounts) in [
+            ("no run folder", good[..2].to_vec()),
+            (
+                "another over clawkerd's folder",
+                with(mount("/volume", "/.clawker", true)),
+            ),
+            ("one below it", with(mount("/volume", "/.clawker/clawkerd", true))),
+            (
+                "one below the run folder",
+                with(mount("/volume", "/.clawker-run/session.sock", true)),
+            ),
+            (
+                "writable",
+                vec![program.clone(), mount(&folder, "/.clawker-run", false)],
+            ),
+            (
+                "another agent's",
+                vec![program.clone(), mount("/state/run/other", "/.clawker-run", true)],
+            ),
+        ] {
+            assert!(intact(&mounts, &run).is_err(), "{what}");
+        }
+    }
 }

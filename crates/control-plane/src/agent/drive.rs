@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clawker_engine::register::Attested;
 use clawker_model::event::{AgentUntrusted, ContainerHealth, SessionConnected, SessionHalfStopped, UntrustedReason};
-use clawker_model::{ContainerId, FullName, IdentityState};
+use clawker_model::{ContainerId, FullName, IdentityState, RunId};
 use clawker_proc::cgroup::AgentCgroup;
 use clawker_store::AgentRecord;
 use clawker_wire::session::{Exited, Hello, HelloAck, Lease};
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, MissedTickBehavior};
 
-use super::attest::Init;
+use super::attest::{Init, mounts_intact};
 use super::bundle::{self, InForce, Need};
 use super::dial::dial;
 use super::identity::{self, PeerCell};
@@ -36,6 +36,7 @@ pub struct Context {
     pub core: Arc<Core>,
     pub name: FullName,
     pub container: ContainerId,
+    pub run: RunId,
     pub address: String,
     pub init: Arc<Init>,
     pub start: u64,
@@ -71,7 +72,15 @@ pub async fn drive(
     if view.asked.identity == IdentityState::Revoked {
         return Ok(End::Revoked);
     }
-    let record = core.store.agent_by_container(&ctx.container).await?;
+    let mut record = core.store.agent_by_container(&ctx.container).await?;
+    let masked = match &record {
+        Some(_) => mounts_intact(&ctx.init, &ctx.run).err(),
+        None => None,
+    };
+    if masked.is_some() {
+        // Whatever runs as this container's init, it isn't what we put there: it gets no identity.
+        record = None;
+    }
     let in_force = ctx.preamble(&mut stream, record.as_ref()).await?;
     ctx.cell.begin(
         Attested {
@@ -126,6 +135,9 @@ pub async fn drive(
             .await?
             .map_err(|reason| (reason, String::new())),
     };
+    if let Some(why) = masked {
+        trusted = Err((UntrustedReason::PeerMismatch, why.to_string()));
+    }
     if trusted.is_ok() && prepare::bypassed(record.as_ref(), &ack, ctx.start) {
         let detail = "the command runs, and no control plane let it".to_owned();
         trusted = Err((UntrustedReason::InitBypassed, detail));

@@ -113,9 +113,18 @@ async fn run(session: &Session, exec: Exec) -> Result<Performed, SessionError> {
     let (frames, mut incoming, _) = handle.io(open).await?;
     let lost = |status: tonic::Status| SessionError::Lost(status.message().to_owned());
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    while let Some(frame) = incoming.message().await.map_err(lost)? {
-        let Some(io_frame::Body::Data(data)) = frame.body else {
-            continue;
+    // The peer keeps Io open for what we may still say, so the ends of both streams are its end.
+    let mut open = 2;
+    while open > 0
+        && let Some(frame) = incoming.message().await.map_err(lost)?
+    {
+        let data = match frame.body {
+            Some(io_frame::Body::Data(data)) => data,
+            Some(io_frame::Body::StreamEof(_)) => {
+                open -= 1;
+                continue;
+            }
+            _ => continue,
         };
         let stream = data.stream();
         let kept = if stream == Stream::Stderr {

@@ -1,5 +1,6 @@
 //! The end of a start: Docker's word on how it ended, journaled before anything follows from it.
 
+use clawker_docker::Inspect;
 use clawker_model::event::{ContainerDied, MainExited};
 use clawker_model::{ContainerId, FullName};
 use clawker_wire::session::Exited;
@@ -11,6 +12,8 @@ use crate::core::Core;
 
 /// How long Docker may take from the death of an init to saying so.
 const SETTLE: Duration = Duration::from_secs(15);
+/// How a start ended of which nobody can say any more how: 128 + SIGKILL.
+const KILLED: i32 = 137;
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// An agent whose start has ended.
@@ -21,21 +24,36 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// Journals how the container and, if it was let run, the command ended. `main` is what the session said of it.
-    pub async fn journal(&self, start: u64, main: Option<Exited>) -> Result<Option<ExitStatus>, AgentError> {
-        let deadline = Instant::now() + SETTLE;
-        let inspect = loop {
-            match self.core.docker.inspect(self.container).await? {
+    /// Journals how the container and, if it was let run, the command ended. `pid` is the init that died, 0 if its death
+    /// wasn't watched; `main` is what the session said of the command; `seen` is what Docker said already.
+    pub async fn journal(
+        &self,
+        start: u64,
+        pid: i32,
+        main: Option<Exited>,
+        seen: Option<&Inspect>,
+    ) -> Result<Option<ExitStatus>, AgentError> {
+        let looked;
+        let inspect = match seen {
+            Some(inspect) => inspect,
+            None => match self.settled(pid).await? {
+                Some(inspect) => {
+                    looked = inspect;
+                    &looked
+                }
                 None => return Ok(None),
-                // Not running: the restart that comes next has another pid and is another start.
-                Some(inspect) if !inspect.running || Instant::now() > deadline => break inspect,
-                Some(_) => tokio::time::sleep(ASK_AGAIN).await,
-            }
+            },
+        };
+        // A container that was restarted in the meantime has forgotten how its earlier start ended.
+        let code = match &main {
+            Some(main) if inspect.running => i64::from(if main.signal == 0 { main.code } else { 128 + main.signal }),
+            None if inspect.running => i64::from(KILLED),
+            _ => inspect.exit_code,
         };
         let store = &self.core.store;
         let died = ContainerDied {
             container: self.container.clone(),
-            exit_code: inspect.exit_code,
+            exit_code: code,
         };
         store.append(Some(self.name), died).await?;
 
@@ -47,7 +65,7 @@ impl Ended<'_> {
             return Ok(None);
         }
         let signal = main.map(|main| main.signal).filter(|signal| *signal != 0);
-        let code = i32::try_from(inspect.exit_code).unwrap_or(i32::from(clawker_model::exit::FAILED));
+        let code = i32::try_from(code).unwrap_or(i32::from(clawker_model::exit::FAILED));
         let exited = MainExited {
             container: self.container.clone(),
             start,
@@ -61,6 +79,19 @@ impl Ended<'_> {
             signal,
             oom: inspect.oom_killed,
         }))
+    }
+
+    /// What Docker says once it has noticed the death of the init `pid`.
+    async fn settled(&self, pid: i32) -> Result<Option<Inspect>, AgentError> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            match self.core.docker.inspect(self.container).await? {
+                Some(inspect) if inspect.running && inspect.pid == pid && Instant::now() < deadline => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                inspect => return Ok(inspect),
+            }
+        }
     }
 
     /// `--rm`: its code is journaled, so the container may go.

@@ -68,7 +68,8 @@ pub async fn prepare(ctx: Context, record: AgentRecord, ack: HelloAck, session: 
             Ok(())
         }
         response::Body::ExecFailed(failed) => {
-            let detail = format!("{}: {}", failed.kind, failed.message);
+            let program = record.spec.main.argv.first().map_or("", String::as_str);
+            let detail = format!("{}: `{program}`: {}", failed.kind, failed.message);
             ctx.fail("agent-ready", InitFailure::StartFailed, detail).await
         }
         _ => Err(SessionError::Confused { what: "AgentReady" }.into()),

@@ -70,6 +70,7 @@ pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Listeners, stop: Canc
         session: Arc::new(session),
         cell: Arc::default(),
         life: None,
+        ended_start: 0,
         labels: None,
         attesting: JoinSet::new(),
         serving: JoinSet::new(),
@@ -97,6 +98,8 @@ struct AgentTask {
     cell: Arc<PeerCell>,
     /// The init that runs now.
     life: Option<Life>,
+    /// The latest start whose end was journaled by this task.
+    ended_start: u64,
     labels: Option<FullName>,
     attesting: JoinSet<(UnixStream, Result<Attested, Unattested>)>,
     serving: JoinSet<()>,
@@ -245,6 +248,7 @@ impl AgentTask {
             core: self.core.clone(),
             name: self.name().clone(),
             container: self.subject.container.clone(),
+            run: self.subject.run.clone(),
             address: self.address(),
             init: attested.init,
             start,

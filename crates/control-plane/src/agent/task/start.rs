@@ -100,17 +100,18 @@ impl AgentTask {
         self.session.send_replace(None);
         self.lost = None;
         self.core.containment.detach(self.name(), life.start).await;
-        self.ended(life.start, life.main).await;
+        self.ended(life.start, life.init.pid, life.main, None).await;
     }
 
-    async fn ended(&self, start: u64, main: Option<Exited>) {
+    async fn ended(&mut self, start: u64, pid: i32, main: Option<Exited>, seen: Option<&Inspect>) {
+        self.ended_start = start;
         let removal_held = self.held.load(Ordering::Acquire) > 0;
         let ended = Ended {
             core: &self.core,
             name: self.name(),
             container: &self.subject.container,
         };
-        match ended.journal(start, main).await {
+        match ended.journal(start, pid, main, seen).await {
             Ok(exit) => {
                 self.status.send_modify(|status| {
                     status.state = ContainerState::Exited;
@@ -151,13 +152,14 @@ impl AgentTask {
                     status.init_pid = inspect.pid;
                 }
             });
-        } else if self.life.is_none() {
+        } else if self.life.is_none() && inspect.pid == 0 {
+            // With a pid it isn't stopped: Docker says so of a container whose cgroup was frozen from outside.
             self.seen_stopped(&inspect).await;
         }
     }
 
     /// It doesn't run, and its end wasn't seen by this task: perhaps no control plane saw it.
-    async fn seen_stopped(&self, inspect: &Inspect) {
+    async fn seen_stopped(&mut self, inspect: &Inspect) {
         let record = match self.core.store.agent_by_container(&self.subject.container).await {
             Ok(record) => record,
             Err(error) => return self.core.board.degraded("journal", error.to_string()).await,
@@ -175,8 +177,8 @@ impl AgentTask {
             status.start = last;
             status.init_pid = 0;
         });
-        if state == ContainerState::Exited && last > 0 && exit.is_none() {
-            self.ended(last, None).await;
+        if state == ContainerState::Exited && last > self.ended_start && exit.is_none() {
+            self.ended(last, 0, None, Some(inspect)).await;
         } else if let Some(exit) = exit {
             let exit = ExitStatus {
                 code: exit.code,

@@ -2,22 +2,19 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command as Process};
+use std::process::Child;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
-use clawker_model::agent::MainSpec;
 use clawker_model::event::{AgentCreated, AgentCreating, Cause};
-use clawker_model::{Action, AgentSpec, ContainerId, Event, FullName, PluginDigest, Row, RunId, Verdict};
+use clawker_model::{Action, ContainerId, Event, FullName, PluginDigest, Row, RunId, Verdict};
 use clawker_netfilter::Netfilter;
 use clawker_plugin_host::{Facts, PolicyReply, Unavailable, Window};
 use clawker_proc::cgroup::{AgentCgroup, ContainerCgroup, Version, version};
 use clawker_proc::pidfd::PidFd;
 use clawker_store::Store;
 use rustix::process::{Pid, WaitOptions, waitpid};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +22,7 @@ use super::super::policies::{FailMode, Judge, Mode, Rule};
 use super::super::task::Parts;
 use super::super::{ContainError, Handle, Outcome, Target, View, spawn_with};
 use super::SOON;
+use super::kernel::{ip, netns, processes, spec};
 use crate::core::Board;
 
 type Answer = Result<PolicyReply, Unavailable>;
@@ -374,75 +372,5 @@ impl Drop for Host {
             }
         }
         let _ = fs::remove_dir(folder);
-    }
-}
-
-/// An init that ignores SIGTERM, and a busy process of the user's in `agent`.
-fn processes(cgroup: &str) -> (Child, Child) {
-    let spawn = |script: &str, file: String| {
-        let mut command = Process::new("sh");
-        command.args(["-c", script]);
-        let file = fs::OpenOptions::new().write(true).open(file).expect("cgroup.procs");
-        // SAFETY: one write to an open descriptor, async-signal-safe.
-        unsafe { command.pre_exec(move || std::io::Write::write_all(&mut &file, b"0")) };
-        command.spawn().expect("sh starts")
-    };
-    AgentCgroup::create(cgroup).expect("agent");
-    let root = format!("/sys/fs/cgroup/freezer{cgroup}");
-    let init = spawn(
-        "trap '' TERM; while :; do sleep 1; done",
-        format!("{root}/cgroup.procs"),
-    );
-    let user = spawn("while :; do :; done", format!("{root}/agent/cgroup.procs"));
-    (init, user)
-}
-
-fn netns() -> std_mpsc::Sender<Box<dyn FnOnce() + Send>> {
-    let (jobs, queue) = std_mpsc::channel::<Box<dyn FnOnce() + Send>>();
-    std::thread::spawn(move || {
-        // SAFETY: only this thread's network namespace changes.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("a namespace");
-        ip("link set lo up");
-        ip("link add eth0 type veth peer name peth0");
-        ip("link set peth0 up");
-        ip("addr add 10.77.0.1/24 dev eth0");
-        ip("link set eth0 up");
-        queue.into_iter().for_each(|job| job());
-    });
-    jobs
-}
-
-fn ip(arguments: &str) {
-    let status = Process::new("ip").args(arguments.split(' ')).status().expect("ip runs");
-    assert!(status.success(), "ip {arguments}");
-}
-
-fn spec(name: &FullName) -> AgentSpec {
-    AgentSpec {
-        name: name.clone(),
-        image: "busybox".into(),
-        image_id: "sha256:0".into(),
-        owner: "uid:0".into(),
-        main: MainSpec {
-            argv: vec!["true".into()],
-            user: String::new(),
-            env: Vec::new(),
-            cwd: String::new(),
-            tty: false,
-            open_stdin: false,
-            stop_signal: None,
-            no_new_privs: true,
-        },
-        health: None,
-        secrets: Vec::new(),
-        mounts: Vec::new(),
-        publish: Vec::new(),
-        network: Default::default(),
-        egress: Default::default(),
-        resources: Default::default(),
-        plan: Default::default(),
-        remove: false,
-        on_orphan: Default::default(),
-        unsafe_options: Vec::new(),
     }
 }
