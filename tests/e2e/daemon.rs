@@ -113,8 +113,10 @@ fn down_stops_the_agents() -> Result<()> {
         .script("trap 'exit 0' TERM; while :; do sleep 0.1; done")
         .run()?;
     let container = agent.container()?;
-    host.cli(["down", "--agents", "stop"])?.ok()?;
+    // Its parent is we: `down` waits until we have seen its end.
+    let down = host.cli_in_background(["down", "--agents", "stop"])?;
     ensure!(host.control_plane_ended()?.success());
+    down.finish(PATIENCE)?.ok()?;
     let state = host.docker.inspect(&container)?.context("the container")?["State"].clone();
     ensure!(state["Running"] == false, "{state}");
     Ok(())

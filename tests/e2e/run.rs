@@ -46,10 +46,10 @@ fn an_image_from_scratch_works() -> Result<()> {
         .agent("a")
         .image(&image)
         .command([
-            "/program",
+            "/busybox",
             "sh",
             "-c",
-            "echo \"$0 in $PWD as $(/program id -u)\"; exit 7",
+            "echo \"$0 in $PWD as $(/busybox id -u)\"; exit 7",
         ])
         .run_to_end()?;
     ensure!(ran.code == 7, "{ran:?}");
@@ -124,7 +124,7 @@ fn twenty_agents_at_once() -> Result<()> {
         );
     }
     for (_, running) in running {
-        running.finish(PATIENCE * 2)?.ok()?;
+        running.finish(PATIENCE)?.ok()?;
     }
     for name in &names {
         let agent = host.existing(name);

@@ -227,8 +227,14 @@ impl Agent<'_> {
 
     /// Whether a connection of its own gets an answer from there.
     pub fn tries_to_reach(&self, listener: &Listener) -> Result<bool> {
-        let url = format!("http://{}/", listener.address());
-        Ok(self.exec(["wget", "-q", "-T", "2", "-O", "-", &url])?.code == 0)
+        self.fetches(&format!("http://{}/", listener.address()))
+    }
+
+    /// Whether it gets an answer from there within 2 s. Not by wget's own `-T`, with which a static busybox crashes.
+    pub fn fetches(&self, url: &str) -> Result<bool> {
+        let ran = self.exec(["timeout", "2", "wget", "-q", "-O", "-", url])?;
+        ensure!(!ran.stderr.contains("Segmentation fault"), "{ran:?}");
+        Ok(ran.code == 0)
     }
 
     /// Whether the next attempt of an [`AgentBuilder::attempting`] agent gets through. Needs no control plane.

@@ -306,7 +306,7 @@ impl Host {
 
     /// Runs the real `clawker`.
     pub fn cli<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I) -> Result<Ran> {
-        ran::run(&mut self.cli_command(args)?, PATIENCE * 2)
+        ran::run(&mut self.cli_command(args)?, PATIENCE)
     }
 
     /// Starts the real `clawker`, to be finished later.

@@ -72,7 +72,7 @@ impl Image {
         let path = bins::busybox()?;
         let program = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         let mut tar = Tar::default();
-        tar.file("program", 0o755, &program);
+        tar.file("busybox", 0o755, &program);
         Ok(Self {
             repo: repo.to_owned(),
             tar,
