@@ -20,6 +20,8 @@ const PEERS: usize = 8;
 const FLIGHT: usize = 32;
 /// How long each side is kept busy in a round.
 const SPAN: Duration = Duration::from_secs(2);
+/// Longer than what the kernel remembers of the last change to a cgroup.
+const REST: Duration = Duration::from_millis(200);
 const TRUE: [&str; 1] = ["/bin/true"];
 
 pub fn measure(bench: &Bench) -> Result<Vec<Figure>> {
@@ -31,6 +33,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Figure>> {
         .run()?;
     let peer = Plain::start(bench, "p4-peer", &["sleep", "100000"])?;
     let mut figures = latency(bench, &host, &agent.full(), &peer)?;
+    figures.push(rested(bench, &host, &agent.full(), &peer)?);
     figures.push(throughput(bench, &host, &agent.full(), &peer)?);
     Ok(figures)
 }
@@ -92,6 +95,41 @@ fn latency(bench: &Bench, host: &Host, agent: &str, peer: &Plain) -> Result<Vec<
         figures.push(figure);
     }
     Ok(figures)
+}
+
+/// What a single exec costs that nothing came shortly before.
+fn rested(bench: &Bench, host: &Host, agent: &str, peer: &Plain) -> Result<Figure> {
+    let mut operator = bench.runtime.block_on(Operator::connect(&host.socket()))?;
+    let (mut own, mut beside) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS {
+        doing(&format!("P4, after a rest, round {round} of {ROUNDS}"))?;
+        for _ in 0..PEERS {
+            std::thread::sleep(REST);
+            let began = Instant::now();
+            bench.runtime.block_on(operator.exec(agent, &TRUE))?;
+            let ours = began.elapsed().as_secs_f64() * 1e3;
+            std::thread::sleep(REST);
+            let began = Instant::now();
+            peer.exec(&TRUE)?;
+            if round > 0 {
+                own.push(ours);
+                beside.push(began.elapsed().as_secs_f64() * 1e3);
+            }
+        }
+    }
+    let peer = ("docker exec, API, after the same rest", Samples::of(beside));
+    Ok(Figure::times(
+        "P4",
+        "an exec of `true` after 200 ms of rest",
+        "ms",
+        Samples::of(own),
+        peer,
+    )
+    .bounds(|f| vec![Bound::at_most("p50", f.value, 2.0, "ms"), Bound::times(f.ratio, 15.0)])
+    .note(
+        "joining a cgroup after a rest waits for the kernel's RCU, unless cgroups are mounted with \
+                 favordynmods; in quick succession it doesn't",
+    ))
 }
 
 fn docker_exec(peer: &Plain) -> Result<()> {

@@ -136,6 +136,21 @@ impl Rig {
         Ok((median(policy), median(kernel)))
     }
 
+    /// What a row costs its writer, projection included: microseconds, the median of many, one after the other.
+    pub async fn row(&self) -> Result<f64> {
+        let nobody = FullName::parse("clawker.score.nobody")?;
+        let mut micros = Vec::new();
+        for _ in 0..200 {
+            let event = ContainerOom {
+                container: self.container.clone(),
+            };
+            let began = Instant::now();
+            self.store.append(Some(&nobody), event).await?;
+            micros.push(began.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(crate::stats::Samples::of(micros).p50())
+    }
+
     pub async fn end(self) {
         self.shutdown.cancel();
         self.tasks.close();
