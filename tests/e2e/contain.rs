@@ -48,7 +48,7 @@ fn nobody_gets_into_a_locked_agent() -> Result<()> {
         .context("its address")?;
     let probe = host.agent("probe").run()?;
     let url = format!("http://{ip}:8080/passwd");
-    let reads_passwd = || Ok(probe.fetches(&url)?);
+    let reads_passwd = || probe.fetches(&url);
     until_true("the server in the agent", PATIENCE, reads_passwd)?;
     agent.contain("lock-network")?;
     ensure!(!reads_passwd()?, "somebody got in");

@@ -3,13 +3,14 @@
 //! Whatever the moment: one registry row, one start of the command, the right exit code.
 
 use anyhow::{Result, ensure};
+use clawker_model::event::RegistryRow;
 use clawker_store::Store;
 use clawker_tests::Host;
 use clawker_tests::host::Setup;
 use clawker_tests::wait::{PATIENCE, until_true};
 
 /// The end of every test here.
-fn expect_one_of_each(mut host: Host) -> Result<()> {
+fn expect_one_of_each(host: Host) -> Result<()> {
     let agent = host.existing("a");
     agent.expect_exited(7)?;
     ensure!(agent.wait_exit()? == 7);
@@ -20,16 +21,21 @@ fn expect_one_of_each(mut host: Host) -> Result<()> {
     );
     let exits = host.events().into_iter().filter(|row| row.kind == "MainExited").count();
     ensure!(exits == 1, "{exits} MainExited");
+    let rows = registry(host)?;
+    ensure!(rows.len() == 1, "{} registry rows: {rows:?}", rows.len());
+    Ok(())
+}
+
+/// Every row of the registry; the control plane has ended then.
+pub fn registry(mut host: Host) -> Result<Vec<RegistryRow>> {
     host.stop_control_plane()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let rows = runtime.block_on(async {
+    runtime.block_on(async {
         let store = Store::open(host.state_dir(), "the-test")?;
         let rows = store.registry().await;
         store.close().await;
-        rows
-    })?;
-    ensure!(rows.len() == 1, "{} registry rows: {rows:?}", rows.len());
-    Ok(())
+        Ok(rows?)
+    })
 }
 
 fn crash_at(point: &str) -> Result<()> {

@@ -120,11 +120,13 @@ fn a_container_removed_behind_our_back_is_forgotten() -> Result<()> {
     host.docker.remove(&agent.container()?)?;
     host.expect_event("AgentRemoved", |row| row.agent == agent.full())?;
     ensure!(host.ps()?.is_empty());
-    let evicted = host.expect_event("RegistryRowEvicted", |row| row.agent == agent.full())?;
-    ensure!(evicted.body["container"].is_string());
     until_true("its run folder to be gone", PATIENCE, || {
         Ok(std::fs::read_dir(host.state_dir().join("run"))?.count() == 0)
     })?;
-    // The name is free again.
-    host.agent("a").run()?.expect_session()
+    // The name is free again, and one row is in the registry: the new one's.
+    let again = host.agent("a").run()?;
+    again.expect_session()?;
+    let rows = crate::crash::registry(host)?;
+    ensure!(rows.len() == 1, "{rows:?}");
+    Ok(())
 }

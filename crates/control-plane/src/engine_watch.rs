@@ -16,10 +16,11 @@ use clawker_model::event::{
     UntrustedReason,
 };
 use clawker_model::{ContainerId, Event, FullName, RunId};
+use clawker_proc::procfs;
 use futures::StreamExt;
 use tokio::time::{Duration, Instant};
 
-use crate::agent::{AgentError, IN_CONTAINER};
+use crate::agent::{AgentError, AgentHandle, IN_CONTAINER};
 use crate::core::Core;
 
 const QUICK: Duration = Duration::from_secs(1);
@@ -142,6 +143,7 @@ impl Watch {
                     if runs != (summary.state == "running") {
                         agent.hint();
                     }
+                    self.let_go(&agent).await;
                 }
                 None => {
                     if let Err(error) = self.newcomer(summary).await {
@@ -151,6 +153,17 @@ impl Watch {
             }
         }
         self.reap(&by_id).await;
+    }
+
+    /// An init that was killed while its agent is frozen waits in the kernel for processes that can't die (cgroup v1).
+    async fn let_go(&self, agent: &AgentHandle) {
+        let init = agent.status().init_pid;
+        if init > 0
+            && procfs::exiting(init).unwrap_or(false)
+            && let Err(error) = self.core.containment.end(&agent.name).await
+        {
+            tracing::warn!(agent = %agent.name, %error, "ending what a killed init waits for");
+        }
     }
 
     /// Absent in two complete lists in a row is gone.

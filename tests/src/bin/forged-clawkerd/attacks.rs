@@ -43,26 +43,25 @@ pub fn connect() -> Result<()> {
 pub fn steal(seconds: u64) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(seconds);
     let own = std::process::id();
-    let mut opened: Vec<(u32, File)> = Vec::new();
+    let mut opened: Vec<File> = Vec::new();
     let mut tried = HashSet::new();
-    let mut last = 0_u32;
     say(&json!({"stealing": true}));
     while Instant::now() < end {
+        let listed = pids()?;
         // Pids are given in turn: the next ones are the likely ones.
-        let listed: Vec<u32> = pids()?;
-        last = listed.iter().copied().max().unwrap_or(last);
+        let last = listed.iter().copied().max().unwrap_or(0);
         for pid in listed.into_iter().chain(last + 1..last + 4).filter(|pid| *pid != own) {
-            if let Ok(file) = File::options().read(true).open(format!("/proc/{pid}/mem"))
-                && tried.insert(pid)
-            {
-                opened.push((pid, file));
+            if tried.contains(&pid) {
+                continue;
             }
-        }
-    }
-    for (pid, memory) in &opened {
-        // By the command line as it is in the memory that was stolen, which the process can no longer hide.
-        if let Some(name) = readable(memory, *pid) {
-            say(&json!({"stolen": pid, "command": name}));
+            let Ok(memory) = File::open(format!("/proc/{pid}/mem")) else {
+                continue;
+            };
+            // Now, as long as it lives: its name can be read by anybody.
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            say(&json!({"stolen": pid, "command": command.replace('\0', " ").trim()}));
+            tried.insert(pid);
+            opened.push(memory);
         }
     }
     say(&json!({"opened": opened.len()}));
@@ -74,22 +73,6 @@ fn pids() -> Result<Vec<u32>> {
     Ok(entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect())
-}
-
-/// The process' name if a page of its memory can be read, at any place that a static program has something.
-fn readable(memory: &File, pid: u32) -> Option<String> {
-    use std::os::unix::fs::FileExt;
-    let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
-        .ok()?
-        .replace('\0', " ");
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let first = maps
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.split('-').next()?, 16).ok());
-    let mut byte = [0; 1];
-    let read = first.is_some_and(|at| memory.read_at(&mut byte, at).is_ok_and(|n| n == 1));
-    // Without its maps a thief guesses; that it is open is what counts.
-    Some(format!("{}{}", command.trim(), if read { " (read)" } else { "" }))
 }
 
 /// The positive control of the hostile image: this is what clawkerd would do if it asked the C library.
