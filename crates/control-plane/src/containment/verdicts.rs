@@ -121,30 +121,34 @@ impl Task {
             state,
         };
         let (by, mode) = (policy.by(), policy.mode);
-        self.journal.note(&agent, event).await;
-        if let Some(why) = unavailable {
-            let quarantined = self.queues.failed(rule);
-            self.fall_back(rule, &agent, &row, &why).await;
-            if quarantined {
-                self.quarantine(rule, &agent, &why).await;
+        let journal = self.journal.clone();
+        let consequences = async {
+            if let Some(why) = unavailable {
+                let quarantined = self.queues.failed(rule);
+                self.fall_back(rule, &agent, &row, &why).await;
+                if quarantined {
+                    self.quarantine(rule, &agent, &why).await;
+                }
+                return;
             }
-            return;
-        }
-        self.queues.succeeded(rule);
-        for Verdict { action, reason } in verdicts {
-            if mode == Mode::Monitor {
-                continue;
+            self.queues.succeeded(rule);
+            for Verdict { action, reason } in verdicts {
+                if mode == Mode::Monitor {
+                    continue;
+                }
+                self.hurry(&agent, &action);
+                let cause = Cause {
+                    by: by.clone(),
+                    action,
+                    reason,
+                    event: row.seq,
+                    at_ms: now_ms(),
+                };
+                self.take(&agent, vec![Input::Asked { cause }], None).await;
             }
-            self.hurry(&agent, &action);
-            let cause = Cause {
-                by: by.clone(),
-                action,
-                reason,
-                event: row.seq,
-                at_ms: now_ms(),
-            };
-            self.take(&agent, vec![Input::Asked { cause }], None).await;
-        }
+        };
+        // The decision's row is handed over first, so it is written first; nobody waits for it alone.
+        tokio::join!(biased; journal.note(&agent, event), consequences);
     }
 
     /// What is done for an event that a policy couldn't judge.
