@@ -76,7 +76,7 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
     loop {
         match Client::open(socket).await {
             // The socket goes before the store is closed, which another `clawker up` has to wait for.
-            Err(error) if nobody(&error) && !process.as_deref().is_some_and(Path::exists) => break,
+            Err(error) if nobody(&error) && !process.as_deref().is_some_and(runs) => break,
             _ if Instant::now() >= deadline => {
                 return Err(CommandError::new(
                     Kind::Failed,
@@ -91,12 +91,17 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
     done(term, socket, "down").await
 }
 
-/// Where the kernel shows the control plane's process; `None` if it can't be seen from here.
+/// Where the kernel shows which program the control plane's process runs; `None` if it can't be seen from here.
 async fn process(socket: &Path) -> Option<PathBuf> {
     let peer = tokio::net::UnixStream::connect(socket).await.ok()?.peer_cred().ok()?;
     // One that serves from within this very process ends with its socket alone.
     let pid = peer.pid()?.unsigned_abs();
-    (pid != 0 && pid != std::process::id()).then(|| PathBuf::from(format!("/proc/{pid}")))
+    (pid != 0 && pid != std::process::id()).then(|| PathBuf::from(format!("/proc/{pid}/exe")))
+}
+
+/// A process that has ended runs no program, also while its parent hasn't asked for its exit code yet.
+fn runs(program: &Path) -> bool {
+    std::fs::read_link(program).is_ok()
 }
 
 async fn ask(client: &mut Client, term: &mut Term) -> Result<Agents, CommandError> {

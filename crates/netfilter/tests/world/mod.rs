@@ -83,7 +83,8 @@ impl Netns {
     pub fn tries_to_reach(&self, addr: &str, port: u16) -> io::Result<()> {
         let addr = SocketAddr::new(addr.parse::<IpAddr>().expect("address"), port);
         self.run(move || {
-            let mut stream = TcpStream::connect_timeout(&addr, Duration::from_millis(400))?;
+            // Long enough for a SYN that was lost to be sent again, which is after one second.
+            let mut stream = TcpStream::connect_timeout(&addr, Duration::from_millis(1500))?;
             stream.set_read_timeout(Some(PATIENCE))?;
             let mut answer = [0; 2];
             stream.read_exact(&mut answer)
