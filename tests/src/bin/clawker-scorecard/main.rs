@@ -101,7 +101,6 @@ fn run(only: &[String], json: bool) -> Result<bool> {
     ensure!(lock.try_lock().is_ok(), "another scorecard runs on this machine");
     let docker = Docker::of_this_host()?;
     remove(&docker).context("removing what an earlier scorecard left")?;
-    plain::network(&docker)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let image = plain::image(&docker)?;
     let bench = Bench { docker, runtime, image };
@@ -110,7 +109,7 @@ fn run(only: &[String], json: bool) -> Result<bool> {
         if wait::interrupted() || !(only.is_empty() || only.iter().any(|one| one == id)) {
             continue;
         }
-        match measure(&bench) {
+        match plain::network(&bench.docker).and_then(|()| measure(&bench)) {
             Ok(figures) => figures.iter().for_each(|figure| figure.print(json)),
             Err(error) => {
                 measured = false;
