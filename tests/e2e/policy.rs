@@ -5,7 +5,7 @@ use clawker_tests::Host;
 use clawker_tests::host::Setup;
 
 #[test]
-fn denied_twice_is_locked() -> Result<()> {
+fn denied_twice_is_locked_and_on_a_repeat_after_release_frozen() -> Result<()> {
     let host = Host::start()?;
     let (a, b) = (host.listener("a")?, host.listener("b")?);
     let agent = host.agent("a").attempting()?.egress(&[&a]).run()?;
@@ -33,7 +33,11 @@ fn denied_twice_is_locked() -> Result<()> {
     ensure!(why.contains("egress-guard") && why.contains("EgressDenied"), "{why}");
     agent.release()?;
     ensure!(agent.attempts(&container, &a)?, "released, and A is still out of reach");
-    Ok(())
+
+    ensure!(!agent.attempts(&container, &b)?);
+    host.expect_event_after(decided.seq, "EgressDenied", |row| row.agent == agent.full())?;
+    agent.is_told_to_try(&b)?;
+    agent.expect_containment("locked, frozen")
 }
 
 /// A locked agent can't be denied anything more; what it does to the machine's memory still counts.

@@ -239,12 +239,7 @@ impl Agent<'_> {
 
     /// Whether the next attempt of an [`AgentBuilder::attempting`] agent gets through. Needs no control plane.
     pub fn attempts(&self, container: &str, listener: &Listener) -> Result<bool> {
-        let orders = self.host.shared_dir().join(format!("orders-{}", self.name));
-        let number = std::fs::read_dir(&orders).context("reading orders")?.count() + 1;
-        // Written beside the folder and renamed, so that it is read whole.
-        let beside = self.host.shared_dir().join(format!("order-{}-{number}", self.name));
-        std::fs::write(&beside, listener.address()).context("writing an order")?;
-        std::fs::rename(&beside, orders.join(number.to_string())).context("giving an order")?;
+        let number = self.is_told_to_try(listener)?;
         until(&format!("attempt {number} of {}", self.name), PATIENCE, || {
             let logs = self.host.docker.logs(container)?;
             let found = |outcome: &str| logs.lines().any(|line| line == format!("{number} {outcome}"));
@@ -254,6 +249,17 @@ impl Agent<'_> {
                 found("failed").then_some(false)
             })
         })
+    }
+
+    /// Gives the order alone, for an agent that may not live to tell; its number.
+    pub fn is_told_to_try(&self, listener: &Listener) -> Result<usize> {
+        let orders = self.host.shared_dir().join(format!("orders-{}", self.name));
+        let number = std::fs::read_dir(&orders).context("reading orders")?.count() + 1;
+        // Written beside the folder and renamed, so that it is read whole.
+        let beside = self.host.shared_dir().join(format!("order-{}-{number}", self.name));
+        std::fs::write(&beside, listener.address()).context("writing an order")?;
+        std::fs::rename(&beside, orders.join(number.to_string())).context("giving an order")?;
+        Ok(number)
     }
 
     pub fn contain(&self, action: &str) -> Result<Value> {

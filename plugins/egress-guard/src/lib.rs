@@ -2,9 +2,13 @@
 //!
 //! ```text
 //! Watching ──threshold within 60 s──► Locked ──threshold again──► Frozen
-//!     ▲                                 │                           │
-//!     └──────── somebody released the agent (facts say so) ─────────┘
+//!                                       │                           │ ▲
+//!             released (facts say so)   ▼                           ▼ │ threshold within 60 s
+//!                                      Watching again ────────────────┘
 //! ```
+//! A locked agent's attempts aren't events, so after a lock only kills for memory go on counting; an agent that was
+//! released and does it again is frozen at once. A denied TCP connection that is waited for counts once a second or
+//! so, because the kernel sends its SYN again.
 
 mod rules;
 

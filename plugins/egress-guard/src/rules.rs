@@ -9,6 +9,9 @@ pub struct State {
     pub phase: Phase,
     /// Events since the phase began.
     pub seen: u64,
+    /// It was locked before and released since: the next time is a repeat.
+    #[serde(default)]
+    pub again: bool,
 }
 
 /// How far it has come with an agent.
@@ -28,33 +31,46 @@ pub enum Phase {
 /// Events of an earlier phase don't count, though they may still be in the window: of both, the events in the window
 /// and those since the phase began, the smaller number is those that are in both.
 pub fn judge(state: &mut State, in_window: u64, threshold: u64, containment: &Containment) -> Vec<Verdict> {
-    // Somebody released the agent since: it begins anew.
+    // Somebody released the agent since: it is watched anew, and what it did isn't forgotten.
     let held = match state.phase {
         Phase::Watching => true,
         Phase::Locked => containment.network == Network::Locked,
         Phase::Frozen => containment.processes != Processes::Running,
     };
     if !held {
-        *state = State::default();
+        *state = State {
+            again: true,
+            ..State::default()
+        };
     }
     state.seen = state.seen.saturating_add(1);
     let count = in_window.min(state.seen);
     if count < threshold {
         return Vec::new();
     }
-    let (phase, verdict) = match state.phase {
+    let (phase, verdicts) = match state.phase {
+        Phase::Watching if state.again => {
+            let reason =
+                format!("{count} denials of egress or out-of-memory kills within 60 s, and locked once before");
+            let verdicts = vec![Verdict::lock_network(reason.clone()), Verdict::freeze(reason)];
+            (Phase::Frozen, verdicts)
+        }
         Phase::Watching => {
             let reason = format!("{count} denials of egress or out-of-memory kills within 60 s");
-            (Phase::Locked, Verdict::lock_network(reason))
+            (Phase::Locked, vec![Verdict::lock_network(reason)])
         }
         Phase::Locked => {
             let reason = format!("{count} more within 60 s after its network was locked");
-            (Phase::Frozen, Verdict::freeze(reason))
+            (Phase::Frozen, vec![Verdict::freeze(reason)])
         }
         Phase::Frozen => return Vec::new(),
     };
-    *state = State { phase, seen: 0 };
-    vec![verdict]
+    *state = State {
+        phase,
+        seen: 0,
+        again: state.again,
+    };
+    verdicts
 }
 
 #[cfg(test)]
@@ -80,8 +96,8 @@ mod tests {
         let mut actions = Vec::new();
         for (in_window, containment) in events {
             let verdicts = judge(&mut state, *in_window, threshold, containment);
-            assert!(verdicts.len() <= 1);
-            actions.push(verdicts.first().map_or("-", |verdict| verdict.action));
+            // The strongest comes last.
+            actions.push(verdicts.last().map_or("-", |verdict| verdict.action));
         }
         actions
     }
@@ -122,9 +138,22 @@ mod tests {
     }
 
     #[test]
-    fn a_released_agent_begins_anew_though_the_window_remembers() {
+    fn a_released_agent_is_counted_anew_and_frozen_for_the_repeat() {
         let events = [(1, &OPEN), (2, &OPEN), (3, &OPEN), (4, &OPEN)];
-        assert_eq!(play(2, &events), ["-", "lock-network", "-", "lock-network"]);
+        assert_eq!(play(2, &events), ["-", "lock-network", "-", "freeze"]);
+        let far_apart = [(1, &OPEN), (2, &OPEN), (1, &OPEN), (1, &OPEN)];
+        assert_eq!(play(2, &far_apart), ["-", "lock-network", "-", "-"]);
+    }
+
+    #[test]
+    fn a_repeat_after_a_release_is_locked_as_well_as_frozen() {
+        let mut state = State {
+            again: true,
+            ..State::default()
+        };
+        let verdicts = judge(&mut state, 1, 1, &OPEN);
+        let actions: Vec<_> = verdicts.iter().map(|verdict| verdict.action).collect();
+        assert_eq!(actions, ["lock-network", "freeze"]);
     }
 
     #[test]
