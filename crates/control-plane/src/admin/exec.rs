@@ -72,16 +72,24 @@ pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) 
     let tasks = core.tasks.clone();
     tasks.spawn(async move {
         let relay = Relay::new(core.clone(), agent, spec.clone(), out.clone());
-        let last = match relay.run(handle, input).await {
-            Ok(exit) => {
-                note_exit(&core, &found.name, &spec.exec_id, &exit).await;
-                Ok(ExecOutput {
+        match relay.run(handle, input).await {
+            Ok((exit, exec)) => {
+                let noted = note_exit(&core, &found.name, &spec.exec_id, &exit).await;
+                let last = ExecOutput {
                     body: Some(exec_output::Body::Exit(exit)),
-                })
+                };
+                // The operator may be gone; the exit is journaled.
+                let _ = out.send(Ok(last)).await;
+                // PID 1 keeps what couldn't be journaled. A session lost right now finds the exit again, and
+                // forgets it with the container.
+                if noted && let Err(error) = exec.ack().await {
+                    tracing::debug!(%error, "acknowledging an exec");
+                }
             }
-            Err(fault) => Err(fault.into()),
-        };
-        let _ = out.send(last).await;
+            Err(fault) => {
+                let _ = out.send(Err(fault.into())).await;
+            }
+        }
     });
     Ok(ReceiverStream::new(output))
 }
@@ -195,15 +203,20 @@ fn not_started(error: &SessionError) -> Exit {
     }
 }
 
-async fn note_exit(core: &Core, agent: &FullName, exec: &str, exit: &Exit) {
+/// Whether the exit is in the journal for good.
+async fn note_exit(core: &Core, agent: &FullName, exec: &str, exit: &Exit) -> bool {
     let signal = Some(exit.signal).filter(|signal| *signal != 0);
     let exited = ExecExited {
         exec: exec.to_owned(),
         code: exit.code,
         signal,
     };
-    if let Err(error) = core.store.append(Some(agent), exited).await {
-        core.board.degraded("journal", format!("exec {exec}: {error}")).await;
+    match core.store.append_synced(Some(agent), exited).await {
+        Ok(_) => true,
+        Err(error) => {
+            core.board.degraded("journal", format!("exec {exec}: {error}")).await;
+            false
+        }
     }
 }
 

@@ -146,17 +146,16 @@ impl Relay {
         }
     }
 
-    /// Relays until the exec has ended and its output is with the operator, over as many sessions as it takes.
-    pub async fn run(mut self, mut exec: ExecHandle, mut input: Streaming<ExecInput>) -> Result<Exit, Fault> {
+    /// Relays until the exec has ended and its output is with the operator, over as many sessions as it takes. The
+    /// handle comes back to be acknowledged once the exit is journaled.
+    pub async fn run(
+        mut self,
+        mut exec: ExecHandle,
+        mut input: Streaming<ExecInput>,
+    ) -> Result<(Exit, ExecHandle), Fault> {
         loop {
             let why = match self.share(&exec, &mut input).await? {
-                Share::Over(exit) => {
-                    // A session lost right now finds the exit again, and forgets it with the container.
-                    if let Err(error) = exec.ack().await {
-                        tracing::debug!(%error, "acknowledging an exec");
-                    }
-                    return Ok(exit);
-                }
+                Share::Over(exit) => return Ok((exit, exec)),
                 Share::Lost(why) => why,
             };
             exec = self.again(&why).await?;
