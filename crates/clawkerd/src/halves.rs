@@ -171,6 +171,11 @@ pub enum Request {
     AckExit {
         exec_id: String,
     },
+    /// A new leaf for the key in the bundle, already checked by the half, and the roots in force.
+    Rotate {
+        leaf: Vec<u8>,
+        roots: Vec<Vec<u8>>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

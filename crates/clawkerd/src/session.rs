@@ -14,6 +14,7 @@ mod convert;
 mod hub;
 mod io;
 mod register;
+mod rotate;
 mod serve;
 
 use std::io::Error;

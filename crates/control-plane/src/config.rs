@@ -29,10 +29,25 @@ pub struct Config {
     pub libexec: Option<PathBuf>,
     /// Seconds that clawkerd goes on without hearing from the control plane.
     pub lease_seconds: u32,
+    pub identity: IdentityConfig,
     /// Policies that watch every agent.
     pub policies: Vec<PolicyConfig>,
     /// Steps that prepare every agent, in order.
     pub plan: Vec<StepConfig>,
+}
+
+/// How agents are identified.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityConfig {
+    /// Seconds that an agent's leaf is valid; it is renewed at half of them.
+    pub leaf_seconds: u32,
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        Self { leaf_seconds: 3600 }
+    }
 }
 
 /// A policy by the name of its plugin.
@@ -104,6 +119,7 @@ impl Default for Config {
             network: "clawker-net".into(),
             libexec: None,
             lease_seconds: 120,
+            identity: IdentityConfig::default(),
             policies: vec![PolicyConfig {
                 plugin: "egress-guard".into(),
                 settings: toml::Table::new(),
@@ -206,6 +222,13 @@ impl Config {
         if !(4..=86_400).contains(&self.lease_seconds) {
             return Err(bad("lease_seconds", self.lease_seconds, "must be 4 to 86400"));
         }
+        if !(10..=86_400).contains(&self.identity.leaf_seconds) {
+            return Err(bad(
+                "identity.leaf_seconds",
+                self.identity.leaf_seconds,
+                "must be 10 to 86400",
+            ));
+        }
         for policy in &self.policies {
             one_of("policies.fail_mode", &policy.fail_mode, &["closed", "open", "last"])?;
             one_of("policies.mode", &policy.mode, &["enforce", "monitor"])?;
@@ -265,6 +288,7 @@ mod tests {
             ("stat_dir = \"/x\"", "stat_dir"),
             ("lease_seconds = \"long\"", "lease_seconds"),
             ("lease_seconds = 1", "lease_seconds"),
+            ("[identity]\nleaf_seconds = 9", "identity.leaf_seconds"),
             ("state_dir = \"relative\"", "state_dir"),
             ("libexec = \"/nowhere/at/all\"", "libexec"),
             ("label_prefix = \"A B\"", "label_prefix"),

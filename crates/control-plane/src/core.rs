@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clawker_docker::{Docker, EngineInfo};
-use clawker_identity::authority::Authority;
 use clawker_model::agent::Labels;
 use clawker_model::event::{SubsystemDegraded, SubsystemRecovered};
 use clawker_netfilter::Netfilter;
@@ -16,10 +15,12 @@ use clawker_store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::agent::Agents;
+use crate::agent::{Agents, Turns};
 use crate::config::Config;
 use crate::containment;
 use crate::plugins::Plugins;
+use crate::rotation::Holders;
+use crate::signer::Signer;
 
 /// Shared handles.
 pub struct Core {
@@ -32,11 +33,15 @@ pub struct Core {
     pub store: Store,
     pub docker: Docker,
     pub engine: EngineInfo,
-    pub authority: Authority,
+    pub signer: Signer,
+    /// What connected agents know of the host's roots.
+    pub holders: std::sync::Arc<Holders>,
     pub netfilter: Netfilter,
     pub plugins: std::sync::Arc<Plugins>,
     pub containment: containment::Handle,
     pub agents: Agents,
+    /// Turns of handshakes, for all agents together.
+    pub turns: Turns,
     pub board: std::sync::Arc<Board>,
     /// Ends everything that this process does.
     pub shutdown: CancellationToken,

@@ -8,4 +8,6 @@ pub mod core;
 pub mod engine_watch;
 pub mod fault;
 pub mod plugins;
+pub mod rotation;
 pub mod run;
+pub mod signer;

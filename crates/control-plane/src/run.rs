@@ -21,12 +21,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::agent::Agents;
+use crate::agent::{Agents, Turns};
 use crate::config::{Config, ConfigError};
 use crate::containment::{self, Deps};
 use crate::core::{Board, Core, now_ms, random_word};
 use crate::plugins::{self, Plugins, PluginsError};
-use crate::{admin, engine_watch};
+use crate::{admin, engine_watch, rotation, signer};
 
 /// How long agents may go on alone over a planned restart.
 const PLANNED_LEASE_SECONDS: u32 = 600;
@@ -77,6 +77,7 @@ impl StartError {
 pub async fn run(config: Config) -> Result<(), StartError> {
     let core = start(config).await?;
     core.tasks.spawn(engine_watch::run(core.clone()));
+    core.tasks.spawn(rotation::run(core.clone()));
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) {
         tracing::debug!(?socket, "telling the service manager");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -114,6 +115,8 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         .await?;
 
     let authority = Authority::open(&config.state_dir.join("ca"))?;
+    let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let signer = signer::spawn(authority, config.identity.leaf_seconds, &tasks, shutdown.clone());
     let netfilter = Netfilter::start()?;
     let plugins = Arc::new(Plugins::load(&config, &libexec)?);
     let boot_id = clawker_proc::procfs::boot_id().unwrap_or_default();
@@ -127,7 +130,6 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         )
         .await?;
 
-    let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
     let board = Arc::new(Board::new(store.clone()));
     let containment = containment::spawn(Deps {
         store: store.clone(),
@@ -145,11 +147,13 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         store,
         docker,
         engine,
-        authority,
+        signer,
+        holders: Arc::default(),
         netfilter,
         plugins,
         containment,
         agents: Agents::new(weak.clone()),
+        turns: Turns::default(),
         board,
         shutdown,
         tasks,

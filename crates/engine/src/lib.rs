@@ -2,3 +2,5 @@
 
 pub mod containment;
 pub mod register;
+pub mod renewal;
+pub mod rotation;

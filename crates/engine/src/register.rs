@@ -4,6 +4,7 @@
 //! Hello ──classify──▶ Match ────────────────────────▶ trusted
 //!                    ├ Miss ──RegisterRequired──▶ Register ──admit──▶ Welcome ▶ trusted
 //!                    │                                        └────▶ Refused  ▶ untrusted
+//!                    ├ Renewable ──RotateIdentity──▶ classified again with the new leaf
 //!                    └ Untrusted(reason)
 //! ```
 
@@ -16,6 +17,8 @@ pub struct Shown {
     pub thumbprint: Thumbprint,
     pub key_hash: String,
     pub judged: Result<(), UntrustedReason>,
+    /// Key, usages and names hold, whatever is wrong with validity or chain.
+    pub sound_but_for_its_chain: bool,
 }
 
 /// What the kernel and the store say of the start that the peer belongs to.
@@ -26,7 +29,15 @@ pub struct Attested {
     /// Generation in force after the preamble, and the hash of the key issued with it.
     pub generation: u64,
     pub issued_key: Option<String>,
+    /// Thumbprint of the leaf that was issued with it; a renewal's stands in the registry row.
+    pub issued_leaf: Option<Thumbprint>,
+    /// How often a leaf that had run out was renewed in this start.
+    pub recovered: u32,
 }
+
+/// Most renewals of leaves that had run out, in one start. Each means that the control plane was away for longer than
+/// a leaf lives; more of them than this is somebody who keeps it from renewing.
+pub const MAX_RECOVERIES: u32 = 10;
 
 /// What Hello comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +46,9 @@ pub enum Classified {
     Match,
     /// It has to register first.
     Miss,
+    /// A leaf of ours that ran out, or whose root is gone, in the hands of the one whom it was given to: the key is the
+    /// pinned one, and the attestation is fresh.
+    Renewable(UntrustedReason),
     Untrusted(UntrustedReason),
 }
 
@@ -44,7 +58,11 @@ pub fn classify(row: Option<&RegistryRow>, shown: Option<&Shown>, attested: &Att
         return Classified::Untrusted(UntrustedReason::CertMalformed);
     };
     if let Err(reason) = shown.judged {
-        return Classified::Untrusted(reason);
+        return if is_renewable(row, shown, attested, reason) {
+            Classified::Renewable(reason)
+        } else {
+            Classified::Untrusted(reason)
+        };
     }
     // A key that wasn't issued with the generation in force is somebody else's, however good its chain.
     if attested.issued_key.as_deref() != Some(shown.key_hash.as_str()) {
@@ -58,6 +76,22 @@ pub fn classify(row: Option<&RegistryRow>, shown: Option<&Shown>, attested: &Att
     } else {
         Classified::Untrusted(UntrustedReason::GenerationReplayed)
     }
+}
+
+/// Whether a leaf that isn't valid any more is one that this very start was given.
+fn is_renewable(row: Option<&RegistryRow>, shown: &Shown, attested: &Attested, reason: UntrustedReason) -> bool {
+    let ran_out = matches!(reason, UntrustedReason::CertExpired | UntrustedReason::ChainInvalid);
+    let row = row.filter(|row| row.generation == attested.generation && row.start == attested.start);
+    let given = row
+        .iter()
+        .flat_map(|row| std::iter::once(&row.thumbprint).chain(&row.previous_thumbprint))
+        .chain(&attested.issued_leaf)
+        .any(|leaf| *leaf == shown.thumbprint);
+    ran_out
+        && shown.sound_but_for_its_chain
+        && given
+        && attested.issued_key.as_deref() == Some(shown.key_hash.as_str())
+        && attested.recovered < MAX_RECOVERIES
 }
 
 /// A Register call as it came.
@@ -118,7 +152,10 @@ pub fn admit(
     }
     match classify(row, Some(shown), attested) {
         Classified::Match => return Admission::Known,
-        Classified::Untrusted(reason) => return refuse(reason, "the identity isn't the one in force"),
+        // A renewable one isn't believed, and was refused above; the session renews it first.
+        Classified::Untrusted(reason) | Classified::Renewable(reason) => {
+            return refuse(reason, "the identity isn't the one in force");
+        }
         Classified::Miss => {}
     }
     match claim.token {
@@ -155,6 +192,7 @@ mod tests {
             thumbprint: Thumbprint::parse(&"ab".repeat(32)).expect("hex"),
             key_hash: key.into(),
             judged: Ok(()),
+            sound_but_for_its_chain: true,
         }
     }
 
@@ -165,6 +203,8 @@ mod tests {
             start,
             generation,
             issued_key: Some("key".into()),
+            issued_leaf: None,
+            recovered: 0,
         }
     }
 
@@ -219,6 +259,71 @@ mod tests {
             classify(None, None, &attested(1, 1)),
             Untrusted(UntrustedReason::CertMalformed)
         );
+    }
+
+    #[test]
+    fn a_leaf_that_ran_out_is_renewed_for_the_one_whom_it_was_given_to() {
+        let expired = Shown {
+            judged: Err(UntrustedReason::CertExpired),
+            ..shown("key")
+        };
+        let reason = UntrustedReason::CertExpired;
+        let known = attested(1, 1);
+        let given = Attested {
+            issued_leaf: Some(expired.thumbprint.clone()),
+            ..attested(1, 1)
+        };
+        let renewed = RegistryRow {
+            thumbprint: Thumbprint::parse(&"ff".repeat(32)).expect("hex"),
+            previous_thumbprint: Some(expired.thumbprint.clone()),
+            ..row(1, 1)
+        };
+        for (what, row, attested) in [
+            ("registered", Some(row(1, 1)), &known),
+            ("with a renewal that it never got", Some(renewed), &known),
+            ("not registered yet", None, &given),
+        ] {
+            let seen = classify(row.as_ref(), Some(&expired), attested);
+            assert_eq!(seen, Classified::Renewable(reason), "{what}");
+        }
+        let gone = Shown {
+            judged: Err(UntrustedReason::ChainInvalid),
+            ..expired.clone()
+        };
+        let seen = classify(Some(&row(1, 1)), Some(&gone), &known);
+        assert_eq!(
+            seen,
+            Classified::Renewable(UntrustedReason::ChainInvalid),
+            "its root was retired"
+        );
+
+        let other_key = Shown {
+            key_hash: "other".into(),
+            ..expired.clone()
+        };
+        let misnamed = Shown {
+            sound_but_for_its_chain: false,
+            ..expired.clone()
+        };
+        let often = Attested {
+            recovered: MAX_RECOVERIES,
+            ..known.clone()
+        };
+        for (what, row, shown, attested) in [
+            ("never given", None, &expired, &known),
+            ("another key", Some(row(1, 1)), &other_key, &known),
+            ("another name", Some(row(1, 1)), &misnamed, &known),
+            (
+                "of an earlier start",
+                Some(row(1, 1)),
+                &expired,
+                &super::tests::attested(2, 2),
+            ),
+            ("too often", Some(row(1, 1)), &expired, &often),
+        ] {
+            let seen = classify(row.as_ref(), Some(shown), attested);
+            assert_eq!(seen, Classified::Untrusted(reason), "{what}");
+        }
     }
 
     fn admission(project: &str, agent: &str, token: Token, row: Option<RegistryRow>) -> Admission {

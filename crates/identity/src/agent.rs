@@ -47,6 +47,45 @@ pub fn client_config(own: &Credentials) -> Result<ClientConfig, TlsError> {
     Ok(config)
 }
 
+/// What is wrong with a leaf that was offered for a renewal.
+#[derive(Debug, thiserror::Error)]
+pub enum RenewalError {
+    #[error("a certificate can't be read: {0}")]
+    Unreadable(#[from] crate::leaf::Distrust),
+    #[error("the new leaf is for another key")]
+    OtherKey,
+    #[error("the new leaf is for another agent or container")]
+    OtherName,
+    #[error("the new leaf isn't believed under the new roots: {0}")]
+    Chain(Error),
+    #[error(transparent)]
+    Roots(#[from] TlsError),
+}
+
+/// The credentials with another leaf for the same key and names, under these roots.
+pub fn renewed(own: &Credentials, leaf: Vec<u8>, roots: Vec<Vec<u8>>) -> Result<Credentials, RenewalError> {
+    let (old, new) = (Claims::read(&own.leaf)?, Claims::read(&leaf)?);
+    if old.key_hash != new.key_hash {
+        return Err(RenewalError::OtherKey);
+    }
+    if (&old.cn, &old.name, &old.container) != (&new.cn, &new.name, &new.container) {
+        return Err(RenewalError::OtherName);
+    }
+    let renewed = Credentials {
+        leaf,
+        key: own.key.clone(),
+        roots,
+    };
+    // As the other side will, so that nothing is kept that would be refused.
+    let store = renewed.root_store()?;
+    WebPkiClientVerifier::builder_with_provider(store.into(), provider())
+        .build()
+        .map_err(TlsError::from)?
+        .verify_client_cert(&CertificateDer::from(renewed.leaf.as_slice()), &[], UnixTime::now())
+        .map_err(RenewalError::Chain)?;
+    Ok(renewed)
+}
+
 fn pinned(leaf: &CertificateDer<'_>, purpose: fn(&Claims) -> bool) -> Result<(), Error> {
     let refuse = |error| Err(Error::InvalidCertificate(error));
     match Claims::read(leaf) {

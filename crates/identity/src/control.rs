@@ -86,8 +86,20 @@ impl Permissive {
     }
 }
 
+/// More than can be verified: a peer with a key of another type completes its handshake, and its possession is unproven.
 fn schemes() -> Vec<SignatureScheme> {
-    provider().signature_verification_algorithms.supported_schemes()
+    let mut schemes = provider().signature_verification_algorithms.supported_schemes();
+    schemes.extend(
+        [SignatureScheme::ECDSA_NISTP521_SHA512, SignatureScheme::ED448]
+            .into_iter()
+            .filter(|scheme| {
+                !provider()
+                    .signature_verification_algorithms
+                    .supported_schemes()
+                    .contains(scheme)
+            }),
+    );
+    schemes
 }
 
 /// We offer TLS 1.3 alone, so this is never reached; refusing is what is right if it were.

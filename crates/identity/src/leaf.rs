@@ -14,6 +14,9 @@ use crate::{provider, roots, thumbprint};
 const AGENT_URN: &str = "urn:clawker:agent:";
 const CONTAINER_URN: &str = "urn:clawker:container:";
 
+/// How far NotBefore lies before the signing, for clocks that differ, seconds.
+pub const BACKDATE_S: i64 = 300;
+
 /// The URI SANs of an agent's leaf.
 pub fn sans(name: &FullName, container: &ContainerId) -> [String; 2] {
     [format!("{AGENT_URN}{name}"), format!("{CONTAINER_URN}{container}")]
@@ -33,6 +36,11 @@ pub struct Claims {
     /// Seconds since the Unix epoch.
     pub not_before: i64,
     pub not_after: i64,
+    /// Distinguished names, DER. Every root of ours has a subject of its own, so a leaf's issuer names its root.
+    pub subject: Vec<u8>,
+    pub issuer: Vec<u8>,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: Vec<u8>,
 }
 
 /// Why a peer's certificate isn't believed.
@@ -78,6 +86,9 @@ impl Claims {
             server_auth: false,
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
+            subject: certificate.subject().as_raw().to_vec(),
+            issuer: certificate.issuer().as_raw().to_vec(),
+            spki: certificate.public_key().raw.to_vec(),
         };
         for extension in certificate.extensions() {
             match extension.parsed_extension() {
@@ -124,33 +135,42 @@ pub struct Expected<'a> {
     pub roots: &'a [Vec<u8>],
 }
 
-/// Judges what a handshake captured. The claims come back also when they aren't believed, as far as they could be read.
-pub fn judge(capture: &Capture, expected: &Expected<'_>, now: UnixTime) -> (Option<Claims>, Result<(), Distrust>) {
+/// What judging came to. The claims are there also when they aren't believed, as far as they could be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    pub claims: Option<Claims>,
+    pub verdict: Result<(), Distrust>,
+    /// The key is proven, usages and names hold: nothing but validity or chain may be wrong with it.
+    pub sound_but_for_its_chain: bool,
+}
+
+/// Judges what a handshake captured.
+pub fn judge(capture: &Capture, expected: &Expected<'_>, now: UnixTime) -> Judged {
+    let unread = |distrust| Judged {
+        claims: None,
+        verdict: Err(distrust),
+        sound_but_for_its_chain: false,
+    };
     let Some(der) = &capture.leaf else {
-        return (
-            None,
-            Err(distrust(
-                UntrustedReason::CertMalformed,
-                "the peer showed no certificate",
-            )),
-        );
+        return unread(distrust(
+            UntrustedReason::CertMalformed,
+            "the peer showed no certificate",
+        ));
     };
     let claims = match Claims::read(der) {
         Ok(claims) => claims,
-        Err(distrust) => return (None, Err(distrust)),
+        Err(distrust) => return unread(distrust),
     };
-    let verdict = believe(capture, &claims, der, expected, now);
-    (Some(claims), verdict)
+    let holds = holds(capture, &claims, expected);
+    Judged {
+        sound_but_for_its_chain: holds.is_ok(),
+        verdict: chain(der, &capture.intermediates, expected.roots, now).and(holds),
+        claims: Some(claims),
+    }
 }
 
-fn believe(
-    capture: &Capture,
-    claims: &Claims,
-    der: &[u8],
-    expected: &Expected<'_>,
-    now: UnixTime,
-) -> Result<(), Distrust> {
-    chain(der, &capture.intermediates, expected.roots, now)?;
+/// Possession, usages and names.
+fn holds(capture: &Capture, claims: &Claims, expected: &Expected<'_>) -> Result<(), Distrust> {
     if !capture.possession {
         return Err(distrust(
             UntrustedReason::PossessionUnproven,

@@ -42,7 +42,9 @@ impl Host {
             container: &self.container,
             roots: &roots,
         };
-        judge(capture, &expected, now).1.map_err(|distrust| distrust.reason)
+        judge(capture, &expected, now)
+            .verdict
+            .map_err(|distrust| distrust.reason)
     }
 
     fn verdict(&self, capture: &Capture) -> Result<(), UntrustedReason> {
@@ -214,7 +216,7 @@ fn an_authority_survives_a_restart_and_guards_its_key() {
     assert_eq!(host.verdict(&capture), Ok(()));
 
     use std::os::unix::fs::PermissionsExt;
-    let key = dir.path().join("ca.key");
+    let key = dir.path().join(format!("{}.key", host.authority.root_id()));
     assert_eq!(
         std::fs::metadata(&key).expect("key").permissions().mode() & 0o777,
         0o600
@@ -222,4 +224,19 @@ fn an_authority_survives_a_restart_and_guards_its_key() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).expect("chmod");
     let refused = Authority::open(dir.path()).expect_err("an exposed key").to_string();
     assert!(refused.contains("chmod 600"), "{refused}");
+}
+
+#[test]
+fn a_key_of_another_type_is_captured_and_judged() {
+    let host = Host::new();
+    let own = host.agent();
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("key");
+    let odd = rcgen::CertificateParams::default()
+        .self_signed(&key)
+        .expect("a certificate");
+    let capture = host.dial(lying_server(odd.der().to_vec(), &key.serialize_der()));
+    assert_eq!(host.verdict(&capture), Err(UntrustedReason::ChainInvalid));
+    // And one whose key nobody here can use: the signature is another's.
+    let capture = host.dial(lying_server(odd.der().to_vec(), &own.key));
+    assert!(!capture.possession);
 }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::RotationPhase;
 use crate::plan::{Effect, EffectResult};
 use crate::{
     Action, AgentSpec, Axis, ContainerId, Containment, FullName, PluginDigest, RunId, Start, Thumbprint, Verdict,
@@ -95,7 +96,12 @@ events! {
     /// The registration handshake ended.
     AgentRegistered { container: ContainerId, start: u64, ok: bool, reason: Option<UntrustedReason>, }
     /// The registry row of an agent as it is from now on.
-    RegistryRowWritten { row: RegistryRow, }
+    RegistryRowWritten {
+        row: RegistryRow,
+        /// SHA-256 of the single-use token that was spent on it, in hex; it is burnt in the same transaction.
+        #[serde(default)]
+        token: Option<String>,
+    }
     /// A registry row is gone.
     RegistryRowEvicted { container: ContainerId, why: String, }
     /// An identity check failed. The session stays open for containment.
@@ -157,7 +163,27 @@ events! {
     PluginQuarantined { name: String, digest: PluginDigest, why: String, }
     SubsystemDegraded { subsystem: String, detail: String, }
     SubsystemRecovered { subsystem: String, }
-    IdentityRotated { container: ContainerId, generation: u64, thumbprint: Thumbprint, }
+    /// A new leaf was signed for the agent's key. Both leaves hold until the new one is seen in a finished handshake or
+    /// the old one ends.
+    IdentityRotated {
+        container: ContainerId,
+        generation: u64,
+        thumbprint: Thumbprint,
+        /// The leaf that the agent showed or acknowledged last.
+        #[serde(default)]
+        held: Option<Thumbprint>,
+        /// Seconds since the Unix epoch.
+        #[serde(default)]
+        not_after: i64,
+    }
+    /// A renewed leaf was seen in a finished handshake: the one before it holds no longer.
+    IdentityConfirmed { container: ContainerId, thumbprint: Thumbprint, }
+    /// A leaf that had run out, or whose root is gone, is renewed: its key is the pinned one and its holder attested.
+    IdentityRecovered { container: ContainerId, start: u64, reason: UntrustedReason, count: u32, }
+    /// Another container showed this one's leaf and proved its key: the key is denied for good.
+    IdentityLeaked { container: ContainerId, shown_by: ContainerId, }
+    /// A rotation of the host's root went on. Roots by id, the signing one first.
+    AuthorityRotated { phase: RotationPhase, roots: Vec<String>, by: String, }
     IdentityRevoked { container: ContainerId, by: String, }
     OperatorCommand { by: String, command: String, detail: String, }
 }

@@ -8,6 +8,7 @@ pub mod containment;
 pub mod event;
 pub mod exit;
 pub mod id;
+pub mod identity;
 pub mod name;
 pub mod plan;
 

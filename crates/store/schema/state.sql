@@ -32,6 +32,12 @@ CREATE TABLE registry (
 
 CREATE INDEX registry_by_previous ON registry (previous_thumbprint) WHERE previous_thumbprint IS NOT NULL;
 
+-- Registration tokens that were spent lately, as SHA-256 in hex.
+CREATE TABLE burnt_tokens (
+    token TEXT    PRIMARY KEY,
+    at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- Why an agent is contained; `seq` is the journal row that asked, and the order.
 CREATE TABLE causes (
     agent  TEXT    NOT NULL,

@@ -62,6 +62,9 @@ pub enum Error {
         container: ContainerId,
         held_by: ContainerId,
     },
+    /// Nothing of the append was written.
+    #[error("registering: the token was spent already")]
+    TokenSpent,
     #[error("the store is closed")]
     Closed,
 }

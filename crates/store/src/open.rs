@@ -18,7 +18,7 @@ use crate::{Error, journal, projection, replay};
 
 const JOURNAL: &[&str] = &[include_str!("../schema/journal-001.sql")];
 const STATE: &str = include_str!("../schema/state.sql");
-pub(crate) const STATE_VERSION: i64 = 1;
+pub(crate) const STATE_VERSION: i64 = 2;
 
 pub(crate) struct Files {
     pub lock: File,

@@ -59,10 +59,20 @@ pub(crate) const NOT_PROJECTED: &[&str] = &[
     "SubsystemDegraded",
     "SubsystemRecovered",
     "OperatorCommand",
+    "AuthorityRotated",
 ];
+
+/// How long a spent token is remembered: far longer than one is good for.
+const KEEP_BURNT_MS: u64 = 3_600_000;
 
 /// Whether an event may be journaled at all.
 pub(crate) fn admit(state: &Db, event: &Event) -> Result<(), Error> {
+    if let Event::RegistryRowWritten(e) = event
+        && let Some(token) = &e.token
+        && query::is_burnt(&state.conn, token).map_err(state.error("checking a token"))?
+    {
+        return Err(Error::TokenSpent);
+    }
     let (container, thumbprint) = match event {
         Event::RegistryRowWritten(e) => (&e.row.container, &e.row.thumbprint),
         Event::IdentityRotated(e) => (&e.container, &e.thumbprint),
@@ -100,18 +110,37 @@ pub(crate) fn applied(conn: &Connection) -> rusqlite::Result<Option<(u64, Hash)>
 /// Applies one event.
 pub(crate) fn apply(tx: &Connection, fact: Fact<'_>) -> rusqlite::Result<()> {
     match fact.event {
-        Event::RegistryRowWritten(e) => write_registry(tx, &e.row),
+        Event::RegistryRowWritten(e) => {
+            if let Some(token) = &e.token {
+                burn(tx, token, fact.at_ms)?;
+            }
+            write_registry(tx, &e.row)
+        }
         Event::RegistryRowEvicted(e) => run(
             tx,
             "DELETE FROM registry WHERE container = ?1",
             params![e.container.as_str()],
         ),
         Event::IdentityRotated(e) => match query::registry_row(tx, &e.container)? {
-            Some(row) if row.generation == e.generation && row.thumbprint != e.thumbprint => write_registry(
+            Some(row) if row.generation == e.generation && row.thumbprint != e.thumbprint => {
+                // Of the leaves before it, the one that the agent is known to have.
+                let held = e.held.clone().filter(|held| *held != e.thumbprint);
+                write_registry(
+                    tx,
+                    &RegistryRow {
+                        previous_thumbprint: Some(held.unwrap_or(row.thumbprint)),
+                        thumbprint: e.thumbprint.clone(),
+                        ..row
+                    },
+                )
+            }
+            _ => Ok(()),
+        },
+        Event::IdentityConfirmed(e) => match query::registry_row(tx, &e.container)? {
+            Some(row) if row.thumbprint == e.thumbprint => write_registry(
                 tx,
                 &RegistryRow {
-                    previous_thumbprint: Some(row.thumbprint),
-                    thumbprint: e.thumbprint.clone(),
+                    previous_thumbprint: None,
                     ..row
                 },
             ),
@@ -177,7 +206,9 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
                 generation: e.generation,
                 thumbprint: e.thumbprint.clone(),
                 key_hash: e.key_hash.clone(),
-                count: 1 + earlier.filter(|i| i.start == e.start).map_or(0, |i| i.count),
+                count: 1 + earlier.as_ref().filter(|i| i.start == e.start).map_or(0, |i| i.count),
+                recovered: earlier.filter(|i| i.start == e.start).map_or(0, |i| i.recovered),
+                revoked: false,
             };
             // A generation never falls, whatever was journaled.
             run(
@@ -186,6 +217,11 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
                 params![agent, e.container.as_str(), e.generation, json(&issued)?],
             )
         }
+        Event::IdentityRecovered(e) => amend(tx, agent, e.container.as_str(), |issued| {
+            if issued.start == e.start {
+                issued.recovered = e.count;
+            }
+        }),
         Event::InitStarted(e) => {
             let init = InitProgress::Running {
                 start: e.start,
@@ -286,8 +322,10 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
                 event: fact.seq,
                 at_ms: fact.at_ms,
             };
-            add_cause(tx, "INSERT OR IGNORE", agent, fact.seq, &cause)
+            add_cause(tx, "INSERT OR IGNORE", agent, fact.seq, &cause)?;
+            deny(tx, agent, e.container.as_str())
         }
+        Event::IdentityLeaked(e) => deny(tx, agent, e.container.as_str()),
         Event::Released(e) if is_operator(&e.by) => run(
             tx,
             "DELETE FROM causes WHERE agent = ?1 AND by <> 'host'",
@@ -300,6 +338,39 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
         ),
         _ => Ok(()),
     }
+}
+
+/// The key in force is denied for good: what follows is another, with the next generation.
+fn deny(tx: &Connection, agent: &str, container: &str) -> rusqlite::Result<()> {
+    run(tx, "DELETE FROM registry WHERE container = ?1", params![container])?;
+    amend(tx, agent, container, |issued| issued.revoked = true)
+}
+
+/// Changes what is known of the bundle issued last, if there is one.
+fn amend(tx: &Connection, agent: &str, container: &str, change: impl FnOnce(&mut Issued)) -> rusqlite::Result<()> {
+    let Some(mut issued) = query::issued(tx, agent)? else {
+        return Ok(());
+    };
+    change(&mut issued);
+    run(
+        tx,
+        "UPDATE agents SET issued = ?3 WHERE name = ?1 AND container = ?2",
+        params![agent, container, json(&issued)?],
+    )
+}
+
+/// Notes that a token was spent. One that is old can't be used for its age, so it is forgotten.
+fn burn(tx: &Connection, token: &str, at_ms: u64) -> rusqlite::Result<()> {
+    run(
+        tx,
+        "DELETE FROM burnt_tokens WHERE at_ms < ?1",
+        params![at_ms.saturating_sub(KEEP_BURNT_MS)],
+    )?;
+    run(
+        tx,
+        "INSERT OR IGNORE INTO burnt_tokens (token, at_ms) VALUES (?1, ?2)",
+        params![token, at_ms],
+    )
 }
 
 /// An operator releases all but the host's own rules; anybody else only what they asked for.

@@ -127,6 +127,12 @@ pub(crate) fn registry_by_thumbprint(conn: &Connection, t: &Thumbprint) -> rusql
     Ok(by("previous_thumbprint")?.map(|row| RegistryMatch { row, matched }))
 }
 
+/// Whether a registration token was spent, by its hash.
+pub(crate) fn is_burnt(conn: &Connection, token: &str) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM burnt_tokens WHERE token = ?1")?
+        .exists([token])
+}
+
 pub(crate) fn registry(conn: &Connection) -> rusqlite::Result<Vec<RegistryRow>> {
     let mut rows = conn
         .prepare_cached("SELECT entry FROM registry")?

@@ -43,6 +43,12 @@ pub struct Issued {
     pub key_hash: String,
     /// How many were issued in this start.
     pub count: u32,
+    /// How often a leaf that had run out was renewed in this start.
+    #[serde(default)]
+    pub recovered: u32,
+    /// Its key is denied for good.
+    #[serde(default)]
+    pub revoked: bool,
 }
 
 /// How the agent's command ended.

@@ -69,6 +69,25 @@ impl Gifts {
         Ok((established.socket, copy))
     }
 
+    /// Puts a renewed leaf and the roots in force into the bundle; key and generation stay. The half has checked that
+    /// they belong together: PID 1 reads no certificates.
+    pub fn rotate(&mut self, leaf: Vec<u8>, roots: Vec<Vec<u8>>) -> Result<(), GiftError> {
+        let held = self.bundle.as_mut().ok_or(GiftError::NoBundle)?;
+        if leaf.is_empty() || roots.is_empty() {
+            return Err(GiftError::Bundle("a leaf and a root are needed".to_owned()));
+        }
+        let unusable = |error: &dyn std::fmt::Display| GiftError::Bundle(error.to_string());
+        let bytes = memfd::read_sealed(held.memfd.as_fd(), MAX_BUNDLE).map_err(|e| unusable(&e))?;
+        let bytes = Zeroizing::new(bytes);
+        let mut bundle: Bundle = decode("bundle", &bytes).map_err(|e| unusable(&e))?;
+        (bundle.leaf, bundle.roots) = (leaf, roots);
+        let encoded = bundle.encode().map(Zeroizing::new);
+        bundle.key.zeroize();
+        let sealed = memfd::sealed("clawker-bundle", &encoded.map_err(|e| unusable(&e))?).map_err(|e| unusable(&e))?;
+        *held = Held::read(sealed, held.generation)?;
+        Ok(())
+    }
+
     /// `agent`'s cgroup.procs; without it nothing of the user's runs.
     pub fn procs(&self) -> Option<&OwnedFd> {
         self.procs.as_ref()
@@ -163,6 +182,31 @@ mod tests {
         assert_eq!(gifts.hello().root_ids, [thumbprint(&[3])]);
         // The next connection brings none: the same one is handed over again.
         gifts.take(established(3, Vec::new())).expect("held");
+    }
+
+    #[test]
+    fn a_renewed_leaf_is_kept_with_the_old_key_and_generation() {
+        let mut gifts = Gifts::default();
+        assert!(matches!(gifts.rotate(vec![1], vec![vec![2]]), Err(GiftError::NoBundle)));
+        gifts
+            .take(established(3, vec![(Descriptor::Bundle, bundle(3))]))
+            .expect("kept");
+        gifts.rotate(vec![7; 100], vec![vec![3], vec![4]]).expect("renewed");
+        assert_eq!(gifts.hello().held_generation, 3);
+        assert_eq!(gifts.hello().root_ids, [thumbprint(&[3]), thumbprint(&[4])]);
+        let (_, copy) = gifts.take(established(3, Vec::new())).expect("held");
+        let bytes = memfd::read_sealed(copy.as_fd(), MAX_BUNDLE).expect("sealed");
+        let read: Bundle = decode("bundle", &bytes).expect("a bundle");
+        assert_eq!((read.leaf, read.key, read.generation), (vec![7; 100], vec![2], 3));
+
+        for (leaf, roots) in [
+            (Vec::new(), vec![vec![3]]),
+            (vec![7], Vec::new()),
+            (vec![7; MAX_BUNDLE], vec![vec![3]]),
+        ] {
+            assert!(gifts.rotate(leaf, roots).is_err());
+        }
+        assert_eq!(gifts.hello().root_ids.len(), 2, "what was refused changed nothing");
     }
 
     #[test]

@@ -132,6 +132,10 @@ impl Supervisor {
             Request::AckExit { exec_id } => self.acknowledge(id, &exec_id, now),
             Request::Exec(spec) => self.exec(id, &spec, now),
             Request::Ready(spec) => self.agent_ready(id, *spec, now),
+            Request::Rotate { leaf, roots } => match self.gifts.rotate(leaf, roots) {
+                Ok(()) => self.reply(id, Reply::Done),
+                Err(error) => self.fail(id, "bad_identity", error.to_string()),
+            },
         }
     }
 

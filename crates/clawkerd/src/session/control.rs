@@ -23,7 +23,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::hub::{Hub, RESPONSES, Responses, respond};
 use super::serve::Identity;
-use super::{convert, io, register};
+use super::{convert, io, register, rotate};
 use crate::confined::{self, FileError, NewFile, When};
 use crate::halves::Request as Ask;
 use crate::user::Files;
@@ -146,6 +146,17 @@ impl Session {
                 tasks.spawn(async move {
                     let done = register::register(&hub, &identity, &required.token).await;
                     respond(&to, id, Body::RegisterDone(done));
+                });
+                return Ok(());
+            }
+            Command::RotateIdentity(rotate) => {
+                let (hub, identity, to) = (Arc::clone(&self.hub), Arc::clone(&self.identity), self.to.clone());
+                tasks.spawn(async move {
+                    let (body, renewed) = rotate::rotate(&hub, &identity, rotate).await;
+                    respond(&to, id, body);
+                    if renewed {
+                        register::confirm(&hub, &identity).await;
+                    }
                 });
                 return Ok(());
             }

@@ -48,6 +48,8 @@ enum Waiting {
         to: Responses,
     },
     Socket(oneshot::Sender<Result<OwnedFd, String>>),
+    /// The answer is for this half itself.
+    Own(oneshot::Sender<Reply>),
 }
 
 /// One exec as PID 1 reported it, with its rings.
@@ -80,6 +82,13 @@ impl Hub {
 
     pub fn hello(&self, command: u64, protocol: u32, lease: Option<u32>, to: Responses) {
         self.ask(Request::Hello { lease }, Waiting::Hello { command, protocol, to });
+    }
+
+    /// Asks PID 1 for something that this half has to know of.
+    pub async fn request(&self, request: Request) -> Result<Reply, String> {
+        let (tx, rx) = oneshot::channel();
+        self.ask(request, Waiting::Own(tx));
+        rx.await.map_err(|_| "PID 1 did not answer".to_owned())
     }
 
     /// A connection to the agent socket, made by PID 1.
@@ -188,6 +197,9 @@ impl State {
                     respond(&to, 0, Body::Health(pb::Health { healthy, detail }));
                 }
                 self.session = Some(to);
+            }
+            (Some(Waiting::Own(to)), reply) => {
+                let _ = to.send(reply);
             }
             _ => {}
         }

@@ -1,12 +1,13 @@
-//! Registration: on a connection of its own to the agent socket, with the token that the control plane gave.
+//! What this agent says on the agent socket: registration, with the token that the control plane gave, and a first word
+//! with a renewed leaf.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clawker_identity::{CONTROL_PLANE, agent};
-use clawker_wire::agent::RegisterRequest;
 use clawker_wire::agent::agent_service_client::AgentServiceClient;
+use clawker_wire::agent::{RegisterRequest, WhoAmIRequest};
 use clawker_wire::session::RegisterDone;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -53,9 +54,22 @@ async fn attempt(hub: &Hub, identity: &Identity, token: &str) -> Result<(), Stat
     AgentServiceClient::new(channel).register(request).await.map(drop)
 }
 
+/// Shows the leaf in force, so that the control plane sees a renewed one in a finished handshake and forgets the one
+/// before it. If it fails, the next connection does the same.
+pub async fn confirm(hub: &Hub, identity: &Identity) {
+    let shown = tokio::time::timeout(DEADLINE, async {
+        let socket = hub.agent_socket().await.map_err(Status::unavailable)?;
+        let channel = connect(socket, identity).await?;
+        AgentServiceClient::new(channel).who_am_i(WhoAmIRequest {}).await
+    });
+    if let Ok(Err(status)) = shown.await {
+        eprintln!("clawkerd: showing the renewed leaf: {}", status.message());
+    }
+}
+
 async fn connect(socket: OwnedFd, identity: &Identity) -> Result<Channel, Status> {
     let unavailable = |error: &dyn std::fmt::Display| Status::unavailable(format!("the agent socket: {error}"));
-    let config = agent::client_config(&identity.credentials).map_err(|e| unavailable(&e))?;
+    let config = agent::client_config(&identity.credentials()).map_err(|e| unavailable(&e))?;
     let stream = std::os::unix::net::UnixStream::from(socket);
     stream.set_nonblocking(true).map_err(|e| unavailable(&e))?;
     let stream = UnixStream::from_std(stream).map_err(|e| unavailable(&e))?;

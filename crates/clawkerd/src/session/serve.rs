@@ -6,8 +6,8 @@
 use std::io::{self, Error};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -49,11 +49,11 @@ pub enum ServeError {
     Io(#[from] Error),
 }
 
-/// An agent's name and credentials, out of the bundle.
+/// An agent's name and credentials, out of the bundle. What a renewal brings is for the connections that follow.
 pub struct Identity {
     pub project: String,
     pub agent: String,
-    pub credentials: Credentials,
+    credentials: Mutex<Credentials>,
 }
 
 impl Identity {
@@ -65,12 +65,20 @@ impl Identity {
         Ok(Self {
             project: bundle.project,
             agent: bundle.agent,
-            credentials: Credentials {
+            credentials: Mutex::new(Credentials {
                 leaf: bundle.leaf,
                 key,
                 roots: bundle.roots,
-            },
+            }),
         })
+    }
+
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn renewed(&self, credentials: Credentials) {
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = credentials;
     }
 }
 
@@ -124,7 +132,7 @@ async fn serve(hub: &Arc<Hub>, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
     let [socket, bundle] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| ServeError::Descriptors(fds.len()))?;
     let identity = Arc::new(Identity::read(&bundle)?);
     drop(bundle);
-    let acceptor = TlsAcceptor::from(Arc::new(agent::server_config(&identity.credentials)?));
+    let acceptor = TlsAcceptor::from(Arc::new(agent::server_config(&identity.credentials())?));
     let stream = std::os::unix::net::UnixStream::from(socket);
     stream.set_nonblocking(true)?;
     let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(UnixStream::from_std(stream)?));

@@ -9,9 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use clawker_engine::rotation::Roots;
 use clawker_identity::leaf::Claims;
+use clawker_identity::thumbprint;
 use clawker_model::event::BundleIssued;
-use clawker_model::{ContainerId, FullName};
+use clawker_model::{ContainerId, FullName, Thumbprint};
 use clawker_proc::cgroup::AgentCgroup;
 use clawker_store::AgentRecord;
 use clawker_wire::preamble::{self, Bundle, ClientPreamble, Descriptor, ServerPreamble};
@@ -30,20 +32,16 @@ const MAX_PER_START: u32 = 5;
 
 /// The identity in force after the preamble.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InForce {
+pub struct Identity {
     pub generation: u64,
     /// Hash of the key issued with it; `None` when nothing was ever issued.
     pub key_hash: Option<String>,
-}
-
-/// Why a bundle is issued.
-#[derive(Debug, Clone, Copy)]
-pub struct Need {
-    /// Generation that PID 1 holds.
-    pub held: u64,
-    /// The leaf in force expired while its holder was out of reach. That doesn't count against the limit, because
-    /// it says nothing bad of the agent: the control plane was away for longer than a leaf lives.
-    pub expired: bool,
+    /// Thumbprint of the leaf issued with it.
+    pub leaf: Option<Thumbprint>,
+    /// How often a leaf that had run out was renewed in this start.
+    pub recovered: u32,
+    /// Ids of the roots that PID 1 knows.
+    pub knows: Vec<String>,
 }
 
 /// Reads PID 1's part.
@@ -71,38 +69,43 @@ pub async fn read(stream: &mut UnixStream) -> Result<ClientPreamble, AgentError>
     Ok(read)
 }
 
-/// Whether PID 1 can go on with what it holds.
-pub fn keeps(held: &ClientPreamble, record: &AgentRecord, start: u64, root_id: &str) -> bool {
-    let issued = record.issued.as_ref();
-    held.held_generation != 0
-        && held.root_ids.iter().any(|id| id == root_id)
-        && issued.is_some_and(|issued| issued.generation == held.held_generation && issued.start == start)
+/// The identity that PID 1 can go on with, if it can: it holds a root in use, and the generation issued last.
+pub fn kept(held: &ClientPreamble, record: &AgentRecord, start: u64, roots: &Roots) -> Option<Identity> {
+    let issued = record.issued.as_ref()?;
+    let keeps = held.held_generation != 0
+        && roots.shown_to(&held.root_ids).is_some()
+        && issued.generation == held.held_generation
+        && issued.start == start
+        && !issued.revoked;
+    keeps.then(|| Identity {
+        generation: issued.generation,
+        key_hash: Some(issued.key_hash.clone()),
+        leaf: Some(issued.thumbprint.clone()),
+        recovered: issued.recovered,
+        knows: held.root_ids.clone(),
+    })
 }
 
-/// Issues a new identity and journals it as issued; returns its bundle, sealed.
+/// Issues a new identity and journals it as issued; returns its bundle, sealed. `held` is the generation that PID 1 has.
 pub async fn issue(
     core: &Core,
     name: &FullName,
     container: &ContainerId,
     record: &AgentRecord,
     start: u64,
-    need: Need,
-) -> Result<(InForce, OwnedFd), AgentError> {
-    let count = record
-        .issued
-        .as_ref()
-        .filter(|issued| issued.start == start)
-        .map_or(0, |issued| issued.count);
-    if count >= MAX_PER_START && !need.expired {
+    held: u64,
+) -> Result<(Identity, OwnedFd), AgentError> {
+    let issued = record.issued.as_ref().filter(|issued| issued.start == start);
+    if issued.map_or(0, |issued| issued.count) >= MAX_PER_START {
         return Err(AgentError::TooManyBundles {
             start,
             max: MAX_PER_START,
         });
     }
-    let generation = record.generation.max(need.held) + 1;
-    let credentials = core.authority.agent_leaf(name, container)?;
+    let generation = record.generation.max(held) + 1;
+    let credentials = core.signer.agent_leaf(name, container).await?;
     let claims = Claims::read(&credentials.leaf).map_err(|error| AgentError::Bundle(error.to_string()))?;
-    let bundle = Bundle {
+    let mut bundle = Bundle {
         generation,
         project: name.project().map(ToString::to_string).unwrap_or_default(),
         agent: name.agent().to_string(),
@@ -110,9 +113,9 @@ pub async fn issue(
         key: credentials.key.to_vec(),
         roots: credentials.roots.clone(),
     };
-    let bytes = zeroize::Zeroizing::new(bundle.encode().map_err(|error| AgentError::Bundle(error.to_string()))?);
-    let mut bundle = bundle;
+    let encoded = bundle.encode().map(zeroize::Zeroizing::new);
     zeroize::Zeroize::zeroize(&mut bundle.key);
+    let bytes = encoded.map_err(|error| AgentError::Bundle(error.to_string()))?;
     let sealed = clawker_proc::memfd::sealed("clawker-bundle", &bytes)
         .map_err(|error| AgentError::Bundle(format!("memfd: {error}")))?;
 
@@ -123,19 +126,20 @@ pub async fn issue(
                 container: container.clone(),
                 start,
                 generation,
-                thumbprint: claims.thumbprint,
+                thumbprint: claims.thumbprint.clone(),
                 key_hash: claims.key_hash.clone(),
             },
         )
         .await?;
     fault_point!("bundle-unwritten");
-    Ok((
-        InForce {
-            generation,
-            key_hash: Some(claims.key_hash),
-        },
-        sealed,
-    ))
+    let identity = Identity {
+        generation,
+        key_hash: Some(claims.key_hash),
+        leaf: Some(claims.thumbprint),
+        recovered: issued.map_or(0, |issued| issued.recovered),
+        knows: credentials.roots.iter().map(|root| thumbprint(root)).collect(),
+    };
+    Ok((identity, sealed))
 }
 
 /// Sends the control plane's part: numbers in the message, descriptors with it.

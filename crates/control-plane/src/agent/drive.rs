@@ -2,31 +2,37 @@
 //!
 //! ```text
 //! attested ─▶ containment in force, read back ─▶ preamble (bundle) ─▶ TLS, HTTP/2 ─▶ Hello ─▶ HelloAck
-//!    ─▶ judged, registered ─┬─ untrusted: kept open for containment, nothing else is sent
-//!                           └─ trusted ─▶ containment settled ─▶ plan ─▶ AgentReady ─▶ lease, reports … lost
+//!    ─▶ judged, renewed, registered ─┬─ untrusted: kept open for containment, nothing else is sent ◀─┐
+//!                                    └─ trusted ─▶ plan ─▶ AgentReady ─▶ lease, renewal, reports ────┤ trust is lost
+//!                                                                                     └▶ lost        │ (expired)
+//!    revoked, or its key in other hands: the connection is closed, whatever it was doing ◀───────────┘
 //! ```
 //! Dropping the future ends the connection and everything that it started here.
 
 use std::sync::Arc;
 
 use clawker_engine::register::Attested;
-use clawker_model::event::{AgentUntrusted, ContainerHealth, SessionConnected, SessionHalfStopped, UntrustedReason};
+use clawker_identity::leaf::Claims;
+use clawker_model::event::{
+    AgentUntrusted, ContainerHealth, SessionConnected, SessionHalfStopped, ThresholdCrossed, UntrustedReason,
+};
 use clawker_model::{ContainerId, FullName, IdentityState, RunId};
 use clawker_proc::cgroup::AgentCgroup;
 use clawker_store::AgentRecord;
 use clawker_wire::session::{Exited, Hello, HelloAck, Lease};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, MissedTickBehavior};
 
 use super::attest::{Init, mounts_intact};
-use super::bundle::{self, InForce, Need};
+use super::bundle::{self, Identity};
+use super::ceiling::{Counted, Open};
 use super::dial::dial;
-use super::identity::{self, PeerCell};
-use super::session::{Report, Session};
+use super::identity::{self, Distrusted, Peer, PeerCell};
+use super::session::{Report, Session, SessionError};
 use super::status::{AgentStatus, SessionState, Trust};
-use super::{AgentError, prepare};
+use super::{AgentError, keep, prepare};
 use crate::containment::Target;
 use crate::core::{Core, now_ms};
 
@@ -46,8 +52,8 @@ pub struct Context {
     pub cell: Arc<PeerCell>,
     pub status: Arc<watch::Sender<AgentStatus>>,
     pub session: Arc<watch::Sender<Option<Session>>>,
-    /// The leaf in force was found expired by the connection before this one.
-    pub expired: bool,
+    /// Told when somebody else has shown this agent's leaf.
+    pub leaked: Arc<Notify>,
 }
 
 /// How a connection ended.
@@ -55,16 +61,17 @@ pub struct Context {
 pub enum End {
     /// The peer went away, after an established session or before.
     Lost { established: bool, why: String },
-    /// Its leaf is out of date; the next connection gets a new one.
-    LeafExpired,
     /// The agent's identity was revoked.
     Revoked,
+    /// Its key is in other hands: the next connection gets another.
+    Leaked,
 }
 
 /// Runs the connection; `main_exited` is told how the agent's command ended, if the session says so.
 pub async fn drive(
     ctx: Context,
     mut stream: UnixStream,
+    open: Open,
     main_exited: mpsc::Sender<(u64, Exited)>,
 ) -> Result<End, AgentError> {
     let core = &ctx.core;
@@ -81,18 +88,25 @@ pub async fn drive(
         // Whatever runs as this container's init, it isn't what we put there: it gets no identity.
         record = None;
     }
-    let in_force = ctx.preamble(&mut stream, record.as_ref()).await?;
+    let identity = ctx.preamble(&mut stream, record.as_ref()).await?;
+    let generation = identity.generation;
+    let roots = core.signer.in_force().roots.clone();
+    // One that knows no root in use got a bundle, or gets nothing: then it doesn't matter what it is shown.
+    let root_id = roots.shown_to(&identity.knows).unwrap_or(&roots.signer).to_owned();
     ctx.cell.begin(
         Attested {
             container: ctx.container.clone(),
             start: ctx.start,
-            generation: in_force.generation,
-            issued_key: in_force.key_hash,
+            generation,
+            issued_key: identity.key_hash,
+            issued_leaf: identity.leaf,
+            recovered: identity.recovered,
         },
         ctx.labels.clone(),
+        identity.knows,
     );
 
-    let (channel, slot) = dial(core, stream).await?;
+    let (channel, slot) = dial(core, Counted::new(stream, open), &root_id).await?;
     let (reports, mut reported) = mpsc::channel(64);
     let (session, reader) = Session::open(channel, reports).await?;
     let mut reading = JoinSet::new();
@@ -106,16 +120,15 @@ pub async fn drive(
         })
         .await?;
 
-    let capture = slot.get();
-    let (claims, shown, judged) = identity::shown(core, &capture, &ctx.name, &ctx.container);
+    let mut peer = identity::look(core, &slot.get(), &ctx.name, &ctx.container);
     core.store
         .append(
             Some(&ctx.name),
             SessionConnected {
                 address: ctx.address.clone(),
                 attempts: ctx.attempts,
-                peer_cn: claims.as_ref().map(|claims| claims.cn.clone()).unwrap_or_default(),
-                thumbprint: claims.as_ref().map(|claims| claims.thumbprint.clone()),
+                peer_cn: peer.claims.as_ref().map(|claims| claims.cn.clone()).unwrap_or_default(),
+                thumbprint: peer.claims.as_ref().map(|claims| claims.thumbprint.clone()),
                 start: ctx.start,
                 init_life: ack.init_life.clone(),
             },
@@ -128,32 +141,38 @@ pub async fn drive(
         // PID 1 goes on saying so until a lease comes after the thaw.
         session.lease(lease).await?;
     }
+    identity::note_leak(core, &peer, &ctx.container).await?;
 
-    let mut trusted = match &judged {
-        Err(distrust) => Err((distrust.reason, distrust.detail.clone())),
-        Ok(()) => identity::establish(core, &session, &ctx.cell, shown.as_ref())
-            .await?
-            .map_err(|reason| (reason, String::new())),
+    let trusted = match ctx.judged(&session, &mut peer, record.as_ref(), &ack, masked).await? {
+        Ok(trusted) => trusted,
+        Err(end) => return Ok(end),
     };
-    if let Some(why) = masked {
-        trusted = Err((UntrustedReason::PeerMismatch, why.to_string()));
-    }
-    if trusted.is_ok() && prepare::bypassed(record.as_ref(), &ack, ctx.start) {
-        let detail = "the command runs, and no control plane let it".to_owned();
-        trusted = Err((UntrustedReason::InitBypassed, detail));
-    }
-    match trusted {
-        Ok(()) => ctx.status.send_modify(|status| status.trust = Trust::Trusted),
-        Err((UntrustedReason::CertExpired, _)) if ctx.renewable(record.as_ref(), shown.as_ref()) => {
-            return Ok(End::LeafExpired);
+    let distrusted = match (trusted, record, peer.claims) {
+        (Ok(()), Some(record), Some(claims)) => {
+            ctx.status.send_modify(|status| status.trust = Trust::Trusted);
+            ctx.session.send_replace(Some(session.clone()));
+            let served = ctx
+                .serve(record, ack, &session, claims, generation, &mut reported, main_exited)
+                .await?;
+            match served {
+                Served::Ended(end) => return Ok(end),
+                Served::Distrusted(why) => why,
+            }
         }
-        Err((reason, detail)) => ctx.distrust(reason, detail).await?,
-    }
-    if let (true, Some(record)) = (ctx.trusted(), record) {
-        ctx.session.send_replace(Some(session.clone()));
-        return ctx.serve(record, ack, session, &mut reported, main_exited).await;
-    }
+        (Err(why), ..) => why,
+        // A container that the store doesn't know was given no key, so it matched nothing.
+        (Ok(()), ..) => (UntrustedReason::RegisterFailed, "the store doesn't know it".to_owned()),
+    };
+    ctx.session.send_replace(None);
+    ctx.distrust(distrusted.0, distrusted.1).await?;
     ctx.keep(session, &mut reported).await
+}
+
+/// How serving a trusted agent ended.
+enum Served {
+    Ended(End),
+    /// The connection stays, for containment.
+    Distrusted(Distrusted),
 }
 
 impl Context {
@@ -174,58 +193,94 @@ impl Context {
         })
     }
 
-    fn trusted(&self) -> bool {
-        self.status.borrow().trust == Trust::Trusted
+    /// Whether the agent is trusted; an error is an end that comes before that is known.
+    async fn judged(
+        &self,
+        session: &Session,
+        peer: &mut Peer,
+        record: Option<&AgentRecord>,
+        ack: &HelloAck,
+        masked: Option<super::attest::Unattested>,
+    ) -> Result<Result<Result<(), Distrusted>, End>, AgentError> {
+        if let Some(why) = masked {
+            return Ok(Ok(Err((UntrustedReason::PeerMismatch, why.to_string()))));
+        }
+        let mut contained = self.core.containment.watch(&self.name);
+        let established = tokio::select! {
+            established = identity::establish(self, session, peer) => established?,
+            // Registration may have to wait; the lease doesn't.
+            error = self.leases(session) => return Err(error),
+            () = revoked(&mut contained) => return Ok(Err(End::Revoked)),
+            () = self.leaked.notified() => return Ok(Err(End::Leaked)),
+        };
+        Ok(Ok(match established {
+            Ok(()) if prepare::bypassed(record, ack, self.start) => {
+                let detail = "the command runs, and no control plane let it".to_owned();
+                Err((UntrustedReason::InitBypassed, detail))
+            }
+            established => established,
+        }))
     }
 
     /// Exchanges the preamble. A container that the store doesn't know gets no identity.
-    async fn preamble(&self, stream: &mut UnixStream, record: Option<&AgentRecord>) -> Result<InForce, AgentError> {
+    async fn preamble(&self, stream: &mut UnixStream, record: Option<&AgentRecord>) -> Result<Identity, AgentError> {
         let core = &self.core;
         let held = bundle::read(stream).await?;
         let cgroup = AgentCgroup::create(&core.cgroup_path(&self.container))
             .map_err(|source| AgentError::Preamble { source })?;
-        let (in_force, sealed) = match record {
-            None => (
-                InForce {
+        let roots = core.signer.in_force().roots.clone();
+        let (identity, sealed) = match record {
+            None => {
+                let nothing = Identity {
                     generation: held.held_generation,
                     key_hash: None,
-                },
-                None,
-            ),
-            Some(record) if !self.expired && bundle::keeps(&held, record, self.start, &core.authority.root_id()) => {
-                let key_hash = record.issued.as_ref().map(|issued| issued.key_hash.clone());
-                (
-                    InForce {
-                        generation: held.held_generation,
-                        key_hash,
-                    },
-                    None,
-                )
-            }
-            Some(record) => {
-                let need = Need {
-                    held: held.held_generation,
-                    expired: self.expired,
+                    leaf: None,
+                    recovered: 0,
+                    knows: held.root_ids.clone(),
                 };
-                let issued = bundle::issue(core, &self.name, &self.container, record, self.start, need).await?;
-                (issued.0, Some(issued.1))
+                (nothing, None)
             }
+            Some(record) => match bundle::kept(&held, record, self.start, &roots) {
+                Some(identity) => (identity, None),
+                None => {
+                    let held = held.held_generation;
+                    let issued = bundle::issue(core, &self.name, &self.container, record, self.start, held).await;
+                    if let Err(error @ AgentError::TooManyBundles { .. }) = &issued {
+                        self.too_many_bundles(error).await?;
+                    }
+                    let (identity, sealed) = issued?;
+                    (identity, Some(sealed))
+                }
+            },
         };
-        bundle::send(stream, self.start, in_force.generation, sealed, &cgroup).await?;
-        Ok(in_force)
+        bundle::send(stream, self.start, identity.generation, sealed, &cgroup).await?;
+        Ok(identity)
     }
 
-    /// An expired leaf heals by itself when it is the one that we issued: the attestation is fresh.
-    fn renewable(&self, record: Option<&AgentRecord>, shown: Option<&clawker_engine::register::Shown>) -> bool {
-        let issued = record.and_then(|record| record.issued.as_ref());
-        issued.is_some_and(|issued| shown.is_some_and(|shown| shown.key_hash == issued.key_hash))
+    /// Said once a start: whoever asks for more of them loses what it was given, or throws it away.
+    async fn too_many_bundles(&self, error: &AgentError) -> Result<(), AgentError> {
+        let mut said = false;
+        self.status.send_if_modified(|status| {
+            said = status.bundles_exhausted;
+            status.bundles_exhausted = true;
+            !said
+        });
+        if !said {
+            let crossed = ThresholdCrossed {
+                what: "identity bundles".into(),
+                detail: error.to_string(),
+            };
+            self.core.store.append(Some(&self.name), crossed).await?;
+        }
+        Ok(())
     }
 
-    async fn distrust(&self, reason: UntrustedReason, detail: String) -> Result<(), AgentError> {
+    pub async fn distrust(&self, reason: UntrustedReason, detail: String) -> Result<(), AgentError> {
         let news = self.status.borrow().trust != Trust::Untrusted(reason);
         self.status
             .send_modify(|status| status.trust = Trust::Untrusted(reason));
-        if news {
+        // A refused registration was journaled by whoever refused it.
+        if news && !(reason == UntrustedReason::RegisterFailed && detail.is_empty()) {
             self.core
                 .store
                 .append(Some(&self.name), AgentUntrusted { reason, detail })
@@ -234,24 +289,33 @@ impl Context {
         Ok(())
     }
 
-    /// A trusted agent: prepare it, then follow it until the connection ends.
+    /// A trusted agent: prepare it, keep its identity, follow it until the connection or the trust ends.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call, of what the connection has found out so far"
+    )]
     async fn serve(
         &self,
         record: AgentRecord,
         ack: HelloAck,
-        session: Session,
+        session: &Session,
+        claims: Claims,
+        generation: u64,
         reported: &mut mpsc::Receiver<Report>,
         main_exited: mpsc::Sender<(u64, Exited)>,
-    ) -> Result<End, AgentError> {
+    ) -> Result<Served, AgentError> {
         let mut preparing = JoinSet::new();
         preparing.spawn(prepare::prepare(self.clone(), record, ack, session.clone()));
+        let mut keeping = JoinSet::new();
+        keeping.spawn(keep::keep(self.clone(), session.clone(), claims, generation));
         let mut leases = self.lease_ticks();
         let mut contained = self.core.containment.watch(&self.name);
+        let lost = |why: String| Ok(Served::Ended(End::Lost { established: true, why }));
         loop {
             tokio::select! {
                 report = reported.recv() => match report {
-                    Some(Report::Lost(why)) => return Ok(End::Lost { established: true, why }),
-                    None => return Ok(End::Lost { established: true, why: "closed".into() }),
+                    Some(Report::Lost(why)) => return lost(why),
+                    None => return lost("closed".into()),
                     Some(Report::MainExited(exited)) => {
                         session.forget_main().await;
                         // The agent task may be ending already; the container's exit code says the same.
@@ -263,8 +327,16 @@ impl Context {
                     Ok(outcome) => outcome?,
                     Err(error) => return Err(AgentError::Preparing(error.to_string())),
                 },
-                _ = leases.tick() => self.renew(&session).await?,
-                () = revoked(&mut contained) => return Ok(End::Revoked),
+                Some(ended) = keeping.join_next() => return match ended {
+                    Ok(Ok(distrusted)) => Ok(Served::Distrusted(distrusted)),
+                    // The session says so itself, with its reason.
+                    Ok(Err(AgentError::Session(SessionError::Lost(_)))) => continue,
+                    Ok(Err(error)) => Err(error),
+                    Err(error) => Err(AgentError::Preparing(error.to_string())),
+                },
+                _ = leases.tick() => self.renew(session).await?,
+                () = revoked(&mut contained) => return Ok(Served::Ended(End::Revoked)),
+                () = self.leaked.notified() => return Ok(Served::Ended(End::Leaked)),
             }
         }
     }
@@ -282,6 +354,18 @@ impl Context {
                 },
                 _ = leases.tick() => self.renew(&session).await?,
                 () = revoked(&mut contained) => return Ok(End::Revoked),
+                () = self.leaked.notified() => return Ok(End::Leaked),
+            }
+        }
+    }
+
+    /// Renews the lease for as long as it is let; returns what went wrong.
+    async fn leases(&self, session: &Session) -> AgentError {
+        let mut leases = self.lease_ticks();
+        loop {
+            leases.tick().await;
+            if let Err(error) = self.renew(session).await {
+                return error;
             }
         }
     }

@@ -5,12 +5,14 @@
 
 mod attest;
 mod bundle;
+mod ceiling;
 mod dial;
 mod directory;
 mod drive;
 mod effect;
 mod ended;
 mod identity;
+mod keep;
 mod listen;
 mod plan;
 mod prepare;
@@ -23,6 +25,7 @@ mod tls_conn;
 use std::io;
 use std::path::PathBuf;
 
+pub use dial::Turns;
 pub use directory::Agents;
 pub use listen::{IN_CONTAINER, RunDir};
 pub use session::{ExecHandle, Session, SessionError};
@@ -52,7 +55,7 @@ pub enum AgentError {
     #[error("preparing: {0}")]
     Preparing(String),
     #[error(transparent)]
-    Authority(#[from] clawker_identity::authority::AuthorityError),
+    Signer(#[from] crate::signer::SignerError),
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]

@@ -2,7 +2,7 @@
 
 use clawker_model::event::UntrustedReason;
 use clawker_model::{ContainerId, FullName};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::session::Session;
 
@@ -25,6 +25,8 @@ pub struct AgentStatus {
     pub last_seen_ms: u64,
     /// The agent's own command was spawned in this start.
     pub command_running: bool,
+    /// It asked for more identity bundles than a start gets, which was said.
+    pub bundles_exhausted: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,7 @@ impl AgentStatus {
             exit: None,
             last_seen_ms: 0,
             command_running: false,
+            bundles_exhausted: false,
         }
     }
 }
@@ -79,8 +82,9 @@ pub struct AgentHandle {
     pub name: FullName,
     pub(super) status: watch::Receiver<AgentStatus>,
     pub(super) session: watch::Receiver<Option<Session>>,
-    pub(super) hints: std::sync::Arc<tokio::sync::Notify>,
+    pub(super) hints: std::sync::Arc<Notify>,
     pub(super) held: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    pub(super) leaked: std::sync::Arc<Notify>,
 }
 
 /// While it lives, an agent that is to be removed at its end isn't.
@@ -110,6 +114,11 @@ impl AgentHandle {
     pub fn hold_removal(&self) -> Hold {
         self.held.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
         Hold(self.held.clone())
+    }
+
+    /// Somebody else has shown its leaf: whatever session it has ends.
+    pub fn leaked(&self) {
+        self.leaked.notify_waiters();
     }
 
     /// The container may have changed: look.

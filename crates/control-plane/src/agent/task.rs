@@ -28,6 +28,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::attest::{Attested, Init, Unattested, attest};
+use super::ceiling::Unclosed;
 use super::drive::{Context, End, drive};
 use super::identity::PeerCell;
 use super::listen::Listeners;
@@ -42,6 +43,8 @@ const MAX_ATTESTING: usize = 8;
 const SUCCESSOR: Duration = Duration::from_secs(2);
 /// After this long of a running container without a session, it is said, again and again.
 const CYCLE: Duration = Duration::from_secs(60);
+/// What counts as one attempt while nobody connects.
+const SILENT_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Whom a task looks after.
 #[derive(Debug, Clone)]
@@ -61,11 +64,14 @@ pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Listeners, stop: Canc
         session: session_seen,
         hints: Arc::new(Notify::new()),
         held: Arc::new(AtomicUsize::new(0)),
+        leaked: Arc::new(Notify::new()),
     };
     let (main_exited, main_exits) = mpsc::channel(4);
     let task = AgentTask {
         hints: handle.hints.clone(),
         held: handle.held.clone(),
+        leaked: handle.leaked.clone(),
+        unclosed: Unclosed::default(),
         status: Arc::new(status),
         session: Arc::new(session),
         cell: Arc::default(),
@@ -76,7 +82,7 @@ pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Listeners, stop: Canc
         serving: JoinSet::new(),
         driving: JoinSet::new(),
         lost: None,
-        leaf_expired: false,
+        at_ceiling: false,
         attempts: 0,
         cycle: Instant::now() + CYCLE,
         main_exited,
@@ -93,6 +99,8 @@ struct AgentTask {
     subject: Subject,
     hints: Arc<Notify>,
     held: Arc<AtomicUsize>,
+    leaked: Arc<Notify>,
+    unclosed: Unclosed,
     status: Arc<watch::Sender<AgentStatus>>,
     session: Arc<watch::Sender<Option<Session>>>,
     cell: Arc<PeerCell>,
@@ -106,7 +114,8 @@ struct AgentTask {
     driving: JoinSet<Result<End, AgentError>>,
     /// When an established session was lost, and why, until it is said or a successor came.
     lost: Option<(Instant, String)>,
-    leaf_expired: bool,
+    /// In this cycle a session was refused for want of descriptors.
+    at_ceiling: bool,
     attempts: u32,
     cycle: Instant,
     main_exited: mpsc::Sender<(u64, Exited)>,
@@ -244,6 +253,10 @@ impl AgentTask {
         };
         // The newest attested connection is the session; the one before it ends here.
         self.driving.shutdown().await;
+        let Some(open) = self.unclosed.open() else {
+            self.at_ceiling = true;
+            return;
+        };
         let ctx = Context {
             core: self.core.clone(),
             name: self.name().clone(),
@@ -257,9 +270,9 @@ impl AgentTask {
             cell: self.cell.clone(),
             status: self.status.clone(),
             session: self.session.clone(),
-            expired: std::mem::take(&mut self.leaf_expired),
+            leaked: self.leaked.clone(),
         };
-        self.driving.spawn(drive(ctx, stream, self.main_exited.clone()));
+        self.driving.spawn(drive(ctx, stream, open, self.main_exited.clone()));
     }
 
     async fn drive_ended(&mut self, ended: Result<Result<End, AgentError>, tokio::task::JoinError>) {
@@ -267,11 +280,7 @@ impl AgentTask {
         self.status.send_modify(|status| status.session = SessionState::None);
         let (established, why) = match ended {
             Ok(Ok(End::Lost { established, why })) => (established, why),
-            Ok(Ok(End::LeafExpired)) => {
-                self.leaf_expired = true;
-                return;
-            }
-            Ok(Ok(End::Revoked)) => {
+            Ok(Ok(End::Revoked | End::Leaked)) => {
                 self.status.send_modify(|status| status.trust = Trust::Unknown);
                 return;
             }
@@ -314,15 +323,32 @@ impl AgentTask {
     }
 
     async fn say_failed(&mut self) {
-        self.cycle = Instant::now() + CYCLE;
-        let reason = SessionFailure::ConnectTotalTimeout;
+        let reason = if std::mem::take(&mut self.at_ceiling) {
+            SessionFailure::FdCeiling
+        } else {
+            SessionFailure::ConnectTotalTimeout
+        };
+        self.close_cycle(reason).await;
+        self.look().await;
+    }
+
+    /// Ends a cycle without a session. An attempt is a connection, or without one five seconds of a running container.
+    async fn close_cycle(&mut self, reason: SessionFailure) {
+        let waited = CYCLE.saturating_sub(self.cycle.saturating_duration_since(Instant::now()));
+        let silent = (waited.as_secs() / SILENT_ATTEMPT.as_secs())
+            .try_into()
+            .unwrap_or(u32::MAX);
+        let attempts = match std::mem::take(&mut self.attempts) {
+            0 => silent,
+            connections => connections,
+        };
         self.append(SessionFailed {
             address: self.address(),
             reason,
-            attempts: self.attempts,
+            attempts,
         })
         .await;
-        self.look().await;
+        self.cycle = Instant::now() + CYCLE;
     }
 }
 

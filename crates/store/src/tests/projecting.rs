@@ -29,6 +29,9 @@ const PROJECTED: &[&str] = &[
     "Released",
     "IdentityRotated",
     "IdentityRevoked",
+    "IdentityConfirmed",
+    "IdentityRecovered",
+    "IdentityLeaked",
 ];
 
 #[test]
@@ -206,6 +209,7 @@ async fn a_removed_agent_leaves_nothing_and_another_of_its_name_begins_anew() {
         let w = World::with_agent().await;
         w.happens(RegistryRowWritten {
             row: registry_row(1, 0, 1, None),
+            token: None,
         })
         .await;
         w.happens(super::containing::asked("operator:uid:0", Action::Freeze, "x"))

@@ -57,6 +57,7 @@ fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
         .into(),
         7 | 8 => RegistryRowWritten {
             row: registry_row(c, agent, t, (n > 2).then_some(t + 1)),
+            token: (n > 3).then(|| format!("token-{t}")),
         }
         .into(),
         9 => RegistryRowEvicted {
@@ -158,6 +159,25 @@ fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
             container,
             generation: 1,
             thumbprint: thumbprint(t),
+            held: (n > 2).then(|| thumbprint(t + 1)),
+            not_after: 0,
+        }
+        .into(),
+        26 => IdentityConfirmed {
+            container,
+            thumbprint: thumbprint(t),
+        }
+        .into(),
+        27 => IdentityRecovered {
+            container,
+            start: n,
+            reason: UntrustedReason::CertExpired,
+            count: 1,
+        }
+        .into(),
+        28 => IdentityLeaked {
+            container: container.clone(),
+            shown_by: container,
         }
         .into(),
         _ => denied(n),
@@ -165,7 +185,7 @@ fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let numbers = (0..27_usize, 0..3_usize, 0..4_usize, 0..6_usize, 1..5_u64);
+    let numbers = (0..30_usize, 0..3_usize, 0..4_usize, 0..6_usize, 1..5_u64);
     let event = numbers.prop_map(|(kind, agent, c, t, n)| (agent, event(kind, agent, c, t, n)));
     let whose = prop_oneof![9 => Just(true), 1 => Just(false)];
     prop_oneof![
@@ -181,7 +201,7 @@ async fn live_through(dir: &Path, happenings: Vec<Happening>) {
     for happening in happenings {
         match happening {
             Happening::Event { agent, event } => match store.append(agent.map(name).as_ref(), event).await {
-                Ok(_) | Err(crate::Error::ThumbprintTaken { .. }) => {}
+                Ok(_) | Err(crate::Error::ThumbprintTaken { .. } | crate::Error::TokenSpent) => {}
                 Err(e) => panic!("{e}"),
             },
             Happening::Cut { agent, event } => {

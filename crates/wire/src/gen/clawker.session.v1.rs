@@ -3,7 +3,7 @@
 pub struct Command {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "command::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "command::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub body: ::core::option::Option<command::Body>,
 }
 /// Nested message and enum types in `Command`.
@@ -30,6 +30,8 @@ pub mod command {
         Lease(super::Lease),
         #[prost(message, tag = "11")]
         AckExit(super::AckExit),
+        #[prost(message, tag = "12")]
+        RotateIdentity(super::RotateIdentity),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -186,6 +188,17 @@ pub struct ReadFile {
 pub struct RegisterRequired {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
+}
+/// A new leaf for the key that PID 1 holds, and all roots in force. PID 1 has stored both when this is answered by Done;
+/// it serves the next connection, and the one that there is goes on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateIdentity {
+    /// Certificate, DER.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub leaf: ::prost::bytes::Bytes,
+    /// DER, at most 4.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub roots: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentInitialized {}

@@ -139,6 +139,10 @@ async fn yes(name: &str, own: &Credentials, body: Option<command::Body>) -> Vec<
             say(&json!({"sent": "lease", "seconds": lease.seconds}));
             done()
         }
+        Some(Body::RotateIdentity(_)) => {
+            say(&json!({"sent": "rotate_identity"}));
+            done()
+        }
         Some(Body::AckExit(_)) => done(),
         None => Vec::new(),
     }

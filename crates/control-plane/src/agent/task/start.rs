@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use clawker_docker::Inspect;
 use clawker_model::Start;
-use clawker_model::event::StartBegan;
+use clawker_model::event::{SessionFailure, StartBegan};
 use clawker_wire::session::Exited;
 use tokio::io::unix::AsyncFd;
 use tokio::time::Instant;
@@ -96,9 +96,14 @@ impl AgentTask {
 
     pub(super) async fn end_life(&mut self) {
         let Some(life) = self.life.take() else { return };
+        // Looked at before the connection is ended.
+        let connected = self.status.borrow().session != SessionState::Connecting;
         self.driving.shutdown().await;
         self.session.send_replace(None);
         self.lost = None;
+        if !connected {
+            self.close_cycle(SessionFailure::ContainerNotRunning).await;
+        }
         self.core.containment.detach(self.name(), life.start).await;
         self.ended(life.start, life.init.pid, life.main, None).await;
     }

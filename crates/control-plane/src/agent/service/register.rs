@@ -1,0 +1,97 @@
+//! Register: the one call that makes a registry row.
+//!
+//! Judged by `engine::register::admit` on what the kernel attested, the handshake showed and the registry has. The labels
+//! are those that the container had when its start was attested; only a start of which that isn't known asks Docker.
+//! The row and the token that it cost are written in one transaction.
+
+use std::time::Duration;
+
+use clawker_engine::register::{Admission, Claim, Token, admit};
+use clawker_identity::thumbprint;
+use clawker_model::FullName;
+use clawker_model::event::{AgentRegistered, RegistryRowWritten};
+use clawker_wire::agent::RegisterRequest;
+use tonic::{Request, Status};
+
+use super::caller::Caller;
+use super::layers::Gate;
+use super::refused;
+use crate::core::now_ms;
+
+/// How long Docker may take to tell a container's labels.
+const INSPECT: Duration = Duration::from_secs(2);
+
+/// Ok is Welcome.
+pub async fn register(caller: &Caller, request: &Request<RegisterRequest>) -> Result<(), Status> {
+    let (attested, labels) = caller.cell.attested().ok_or_else(refused)?;
+    if caller.is_revoked() {
+        return Err(refused());
+    }
+    let (token, spent) = token(caller, request);
+    let row = match caller.core.store.registry_row(&attested.container).await {
+        Ok(row) => row,
+        Err(error) => return Err(caller.unavailable(&error)),
+    };
+    let labels = match labels {
+        Some(labels) => Some(labels),
+        None => asked(caller).await?,
+    };
+    let claim = Claim {
+        project: &request.get_ref().project,
+        agent: &request.get_ref().agent,
+        token,
+    };
+    let shown = caller.peer.shown.as_ref();
+    match admit(&claim, shown, &attested, labels.as_ref(), row.as_ref(), now_ms()) {
+        Admission::Known => Ok(()),
+        Admission::Again => Err(Status::unavailable("try again")),
+        Admission::Refused(reason, detail) => {
+            let detail = match caller.peer.detail.as_str() {
+                "" => detail,
+                more => format!("{detail}: {more}"),
+            };
+            caller.note_refusal(reason, &detail).await;
+            Err(refused())
+        }
+        Admission::Admit(row) => {
+            let store = &caller.core.store;
+            let written = RegistryRowWritten { row, token: spent };
+            match store.append_synced(Some(&caller.name), written).await {
+                Ok(_) => {}
+                // Somebody was faster with the same token; the session sends another.
+                Err(clawker_store::Error::TokenSpent) => return Err(Status::unavailable("try again")),
+                Err(error) => return Err(caller.unavailable(&error)),
+            }
+            let registered = AgentRegistered {
+                container: attested.container,
+                start: attested.start,
+                ok: true,
+                reason: None,
+            };
+            let noted = store.append(Some(&caller.name), registered).await;
+            noted.map(drop).map_err(|error| caller.unavailable(&error))
+        }
+    }
+}
+
+/// What the call's token is worth, and its hash if it is good.
+fn token(caller: &Caller, request: &Request<RegisterRequest>) -> (Token, Option<String>) {
+    let header = request.metadata().get("authorization");
+    let bearer = header
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "));
+    match bearer {
+        Some(token) if caller.cell.burn(token) => (Token::Valid, Some(thumbprint(token.as_bytes()))),
+        Some(_) => (Token::Stale, None),
+        None => (Token::Missing, None),
+    }
+}
+
+/// The name in the container's labels, from Docker.
+async fn asked(caller: &Caller) -> Result<Option<FullName>, Status> {
+    match tokio::time::timeout(INSPECT, caller.core.docker.inspect(&caller.container)).await {
+        Ok(Ok(inspect)) => Ok(inspect.and_then(|inspect| caller.core.labels().name_in(&inspect.labels))),
+        Ok(Err(error)) => Err(caller.unavailable(&error)),
+        Err(_) => Err(caller.unavailable(&"Docker didn't answer in 2 s")),
+    }
+}
