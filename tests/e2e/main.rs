@@ -10,6 +10,7 @@ mod freeze;
 mod hostile;
 mod policy;
 mod prepare;
+mod rig;
 mod run;
 mod starts;
 mod trust;

@@ -44,6 +44,11 @@ pub fn control_plane() -> Result<PathBuf> {
     existing(profile_dir()?.join("clawker-cp"))
 }
 
+/// The double of Docker's engine.
+pub fn rig() -> Result<PathBuf> {
+    existing(profile_dir()?.join("clawker-rig"))
+}
+
 /// The control plane with fault points.
 pub fn control_plane_with_faults() -> Result<PathBuf> {
     existing(ours()?.join("test/clawker-cp"))

@@ -39,6 +39,8 @@ pub struct Setup {
     /// TOML at the end of the configuration.
     config: String,
     lease_seconds: u32,
+    /// Another engine than this machine's.
+    engine: Option<Docker>,
 }
 
 impl Setup {
@@ -57,6 +59,7 @@ impl Setup {
             dir_prefix: format!("{DIR_PREFIX}p{}x", std::process::id()),
             config: String::new(),
             lease_seconds: 120,
+            engine: None,
         })
     }
 
@@ -70,6 +73,7 @@ impl Setup {
             dir_prefix: format!("{name}-"),
             config: String::new(),
             lease_seconds: 120,
+            engine: None,
         }
     }
 
@@ -85,6 +89,13 @@ impl Setup {
         self
     }
 
+    /// An engine other than this machine's: a rig, or what stands before an engine.
+    #[must_use]
+    pub fn engine(mut self, engine: &Docker) -> Self {
+        self.engine = Some(engine.clone());
+        self
+    }
+
     /// Makes the folders and brings the control plane up.
     pub fn start(self) -> Result<Host> {
         let mut host = self.prepare()?;
@@ -95,7 +106,10 @@ impl Setup {
     /// Everything but a control plane.
     pub fn prepare(self) -> Result<Host> {
         ensure!(rustix::process::geteuid().is_root(), "not root: {SETUP}");
-        let docker = Docker::of_this_host()?;
+        let docker = match &self.engine {
+            Some(engine) => engine.clone(),
+            None => Docker::of_this_host()?,
+        };
         if self.prefix.starts_with(TEST_PREFIX) {
             cleanup::sweep(&docker, TEST_PREFIX, DIR_PREFIX)?;
         }
@@ -119,6 +133,14 @@ impl Setup {
         fs::create_dir(host.shared_dir())?;
         host.write_config()?;
         Ok(host)
+    }
+}
+
+/// What is started must not outlive a test that is killed.
+pub fn end_with_us(command: &mut Command) {
+    // SAFETY: prctl alone, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into));
     }
 }
 
@@ -199,13 +221,7 @@ impl Host {
             .env_remove("FAILPOINTS")
             .env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::null()).process_group(0);
-        // SAFETY: prctl alone, which is async-signal-safe.
-        unsafe {
-            command.pre_exec(|| {
-                // It must not outlive a test that is killed.
-                rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(Into::into)
-            });
-        }
+        end_with_us(&mut command);
         Ok(command)
     }
 

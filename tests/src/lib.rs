@@ -19,6 +19,7 @@ pub mod host;
 pub mod image;
 pub mod listener;
 pub mod ran;
+pub mod rig;
 pub mod wait;
 
 pub use agent::{Agent, AgentBuilder};

@@ -52,6 +52,9 @@ enum Verb {
         /// One JSON object a line
         #[arg(long)]
         json: bool,
+        /// The long forms of the rows about reliability
+        #[arg(long)]
+        full: bool,
     },
     /// Build the plugins of this repository into components
     Plugins,
@@ -66,7 +69,7 @@ fn main() -> ExitCode {
             Verb::Demo { json } => demo::run(&project, json),
             Verb::Build => build::everything(&project),
             Verb::Test => test::run(&project),
-            Verb::Scorecard { only, json } => scorecard::run(&project, &only, json),
+            Verb::Scorecard { only, json, full } => scorecard::run(&project, &only, json, full),
             Verb::Plugins => build::guests(&project),
         }
     });

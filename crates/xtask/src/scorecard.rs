@@ -7,7 +7,7 @@ use crate::build::Profile;
 use crate::project::Project;
 use crate::{build, demo, setup};
 
-pub fn run(project: &Project, only: &[String], json: bool) -> Result<()> {
+pub fn run(project: &Project, only: &[String], json: bool, full: bool) -> Result<()> {
     setup::run(project)?;
     build::measured(project)?;
     let mut args = Vec::new();
@@ -16,6 +16,9 @@ pub fn run(project: &Project, only: &[String], json: bool) -> Result<()> {
     }
     if json {
         args.push("--json".to_owned());
+    }
+    if full {
+        args.push("--full".to_owned());
     }
     demo::hand_over(project, Profile::Release, "clawker-scorecard", args)
 }

@@ -1,16 +1,19 @@
 //! An operator's connection to a control plane: what `clawker` does, without starting a program.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clawker_wire::admin::admin_service_client::AdminServiceClient;
 use clawker_wire::admin::{
-    CreateAgentRequest, ExecInput, ExecStart, RemoveAgentRequest, StartAgentRequest, exec_input, exec_output,
-    start_progress,
+    AgentView, ContainRequest, CreateAgentRequest, ExecInput, ExecStart, ListAgentsRequest, RemoveAgentRequest,
+    StartAgentRequest, WatchEventsRequest, exec_input, exec_output, start_progress,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::scale::Seen;
 
 #[derive(Clone)]
 pub struct Operator(AdminServiceClient<Channel>);
@@ -29,24 +32,75 @@ impl Operator {
         Ok(Self(AdminServiceClient::new(channel)))
     }
 
-    /// Makes an agent and starts it, until its command runs. Its container's id.
+    /// Makes an agent and starts it, until its command runs. Its name, and its container's id.
     pub async fn run(&mut self, request: CreateAgentRequest) -> Result<(String, String)> {
+        let (name, container) = self.create(request).await?;
+        self.start(&name).await?;
+        Ok((name, container))
+    }
+
+    /// Makes an agent.
+    pub async fn create(&mut self, request: CreateAgentRequest) -> Result<(String, String)> {
         let made = self.0.create_agent(request).await?.into_inner();
+        Ok((made.name, made.container_id))
+    }
+
+    /// Starts it, until its command runs.
+    pub async fn start(&mut self, agent: &str) -> Result<()> {
         let start = StartAgentRequest {
-            agent: made.name.clone(),
+            agent: agent.to_owned(),
             detach: true,
         };
         let mut progress = self.0.start_agent(start).await?.into_inner();
         while let Some(message) = progress.message().await? {
             match message.body {
-                Some(start_progress::Body::Ready(_) | start_progress::Body::Exit(_)) => {
-                    return Ok((made.name, made.container_id));
-                }
-                Some(start_progress::Body::Refused(refused)) => bail!("{}: {}", made.name, refused.reason),
+                Some(start_progress::Body::Ready(_) | start_progress::Body::Exit(_)) => return Ok(()),
+                Some(start_progress::Body::Refused(refused)) => bail!("{agent}: {}", refused.reason),
                 _ => {}
             }
         }
-        bail!("{} was never said to run", made.name)
+        bail!("{agent} was never said to run")
+    }
+
+    /// Asks for an action on it, until that is in force.
+    pub async fn contain(&mut self, agent: &str, action: &str) -> Result<()> {
+        let request = ContainRequest {
+            agent: agent.to_owned(),
+            action: action.to_owned(),
+            reason: "scorecard".to_owned(),
+            ..ContainRequest::default()
+        };
+        self.0.contain(request).await?;
+        Ok(())
+    }
+
+    /// Every agent.
+    pub async fn list(&mut self) -> Result<Vec<AgentView>> {
+        Ok(self
+            .0
+            .list_agents(ListAgentsRequest { all: true })
+            .await?
+            .into_inner()
+            .agents)
+    }
+
+    /// Tells `each` of every row after `after`, until the control plane ends.
+    pub async fn follow(mut self, after: u64, each: impl Fn(Seen)) -> Result<()> {
+        let request = WatchEventsRequest {
+            follow: true,
+            after_seq: Some(after),
+            ..WatchEventsRequest::default()
+        };
+        let mut rows = self.0.watch_events(request).await?.into_inner();
+        while let Some(row) = rows.message().await? {
+            each(Seen {
+                at: Instant::now(),
+                seq: row.seq,
+                kind: row.kind,
+                agent: row.agent,
+            });
+        }
+        Ok(())
     }
 
     pub async fn remove(&mut self, agent: &str) -> Result<()> {

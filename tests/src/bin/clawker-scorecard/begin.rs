@@ -63,7 +63,7 @@ async fn agent(bench: &Bench, operator: &mut Operator, n: usize) -> Result<f64> 
     let request = CreateAgentRequest {
         project: "score".into(),
         agent: format!("begin{n}"),
-        image: bench.image.clone(),
+        image: bench.image()?.to_owned(),
         command: vec![CLOCK.to_owned()],
         egress: vec!["192.0.2.1:443".to_owned()],
         ..CreateAgentRequest::default()

@@ -28,7 +28,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     let host = bench.host()?;
     let agent = host
         .agent("exec")
-        .image(&bench.image)
+        .image(bench.image()?)
         .command(["sleep", "100000"])
         .run()?;
     let peer = Plain::start(bench, "p4-peer", &["sleep", "100000"])?;

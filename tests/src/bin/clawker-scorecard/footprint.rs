@@ -9,6 +9,7 @@ use clawker_tests::agent::processes_of;
 use clawker_tests::{Agent, Host, wait};
 
 use crate::figure::{Bound, Figure};
+use crate::scale::pss;
 use crate::stats::Samples;
 use crate::{Bench, ROUNDS, doing};
 
@@ -39,22 +40,11 @@ pub fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 fn sleeper<'h>(bench: &Bench, host: &'h Host, n: usize) -> Result<Agent<'h>> {
     let agent = host
         .agent(&format!("idle{n}"))
-        .image(&bench.image)
+        .image(bench.image()?)
         .command(["sleep", "100000"])
         .run()?;
     agent.expect_session()?;
     Ok(agent)
-}
-
-/// PSS in MiB of some processes together.
-fn pss(pids: &[i32]) -> Result<f64> {
-    let mut kib = 0;
-    for pid in pids {
-        kib += procfs::memory(*pid)
-            .with_context(|| format!("memory of {pid}"))?
-            .pss_kib;
-    }
-    Ok(kib as f64 / 1024.0)
 }
 
 /// Both halves of an agent's clawkerd.

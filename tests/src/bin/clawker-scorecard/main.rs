@@ -1,4 +1,4 @@
-//! `clawker-scorecard [--only ID,…] [--json]`: each figure against a peer that is measured in the same run.
+//! `clawker-scorecard [--only ID,…] [--json] [--full]`: each figure against a peer that is measured in the same run.
 //!
 //! ```text
 //! leftovers removed ─▶ for each figure: ours, peer, ours, peer, … ─▶ medians, spread, ratio ─▶ all removed
@@ -7,16 +7,26 @@
 //! people. A missed target is said and is no failure: the exit code is 0 unless something couldn't be measured.
 
 mod admin;
+mod bare;
 mod begin;
+mod crowd;
 mod decide;
 mod exec;
 mod figure;
 mod footprint;
+mod outage;
 mod plain;
 mod react;
+mod restart;
+mod revoke;
 mod rig;
+mod scale;
+mod sessions;
+mod shims;
 mod stats;
+mod wire;
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::process::ExitCode;
 
@@ -40,11 +50,21 @@ pub const ROUNDS: usize = 6;
 pub struct Bench {
     pub docker: Docker,
     pub runtime: Runtime,
-    /// Of both sides.
-    pub image: String,
+    image: OnceCell<String>,
+    /// The long forms of R rows.
+    pub full: bool,
 }
 
 impl Bench {
+    /// The image of both sides, on a real engine.
+    pub fn image(&self) -> Result<&str> {
+        if let Some(made) = self.image.get() {
+            return Ok(made);
+        }
+        let made = plain::image(&self.docker)?;
+        Ok(self.image.get_or_init(|| made))
+    }
+
     /// A supervised host with the default plan and policy, in programs of its own.
     pub fn host(&self) -> Result<Host> {
         Setup::named(HOST_PREFIX, NAME, "score").start()
@@ -53,17 +73,35 @@ impl Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
-const FIGURES: [(&str, Measure); 6] = [
+const FIGURES: [(&str, Measure); 11] = [
     ("P1", react::lock),
     ("P2", react::freeze),
     ("P4", exec::measure),
+    ("P5", sessions::measure),
     ("P6", begin::measure),
+    ("P8", restart::measure),
     ("P9", decide::measure),
     ("P10", footprint::measure),
+    ("P10", crowd::measure),
+    ("R4", outage::measure),
+    ("R7", revoke::measure),
 ];
 
 fn main() -> ExitCode {
-    match parse(std::env::args().skip(1)).and_then(|(only, json)| run(&only, json)) {
+    let mut args = std::env::args().skip(1);
+    if let (Some(first), Some(dir)) = (std::env::args().nth(1), std::env::args_os().nth(2))
+        && let Some(count) = first.strip_prefix(bare::CLIENT)
+    {
+        // A peer in a process of its own, so that its memory is told from ours.
+        return match bare::client_main(count, dir.as_ref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match parse(&mut args).and_then(|asked| run(&asked)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -73,16 +111,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(args: impl Iterator<Item = String>) -> Result<(Vec<String>, bool)> {
-    let (mut only, mut json) = (Vec::new(), false);
+/// What the command line asks for.
+#[derive(Default)]
+struct Asked {
+    only: Vec<String>,
+    json: bool,
+    full: bool,
+}
+
+fn parse(args: impl Iterator<Item = String>) -> Result<Asked> {
+    let mut asked = Asked::default();
     for arg in args {
         match arg.strip_prefix("--only=") {
-            Some(ids) => only.extend(ids.split(',').map(str::to_owned)),
-            None if arg == "--json" => json = true,
-            None => bail!("usage: clawker-scorecard [--only=ID,…] [--json]"),
+            Some(ids) => asked.only.extend(ids.split(',').map(str::to_owned)),
+            None if arg == "--json" => asked.json = true,
+            None if arg == "--full" => asked.full = true,
+            None => bail!("usage: clawker-scorecard [--only=ID,…] [--json] [--full]"),
         }
     }
-    for id in &only {
+    for id in &asked.only {
         let there = FIGURES.map(|(id, _)| id);
         ensure!(
             there.contains(&id.as_str()),
@@ -90,11 +137,12 @@ fn parse(args: impl Iterator<Item = String>) -> Result<(Vec<String>, bool)> {
             there.join(", ")
         );
     }
-    Ok((only, json))
+    Ok(asked)
 }
 
 /// Whether everything could be measured.
-fn run(only: &[String], json: bool) -> Result<bool> {
+fn run(asked: &Asked) -> Result<bool> {
+    let Asked { only, json, full } = asked;
     watch_signals()?;
     let lock = std::env::temp_dir().join(format!("{NAME}.lock"));
     let lock = File::create(&lock).with_context(|| format!("making {}", lock.display()))?;
@@ -102,15 +150,19 @@ fn run(only: &[String], json: bool) -> Result<bool> {
     let docker = Docker::of_this_host()?;
     remove(&docker).context("removing what an earlier scorecard left")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let image = plain::image(&docker)?;
-    let bench = Bench { docker, runtime, image };
+    let bench = Bench {
+        docker,
+        runtime,
+        image: OnceCell::new(),
+        full: *full,
+    };
     let mut measured = true;
     for (id, measure) in FIGURES {
         if wait::interrupted() || !(only.is_empty() || only.iter().any(|one| one == id)) {
             continue;
         }
         match plain::network(&bench.docker).and_then(|()| measure(&bench)) {
-            Ok(figures) => figures.iter().for_each(|figure| figure.print(json)),
+            Ok(figures) => figures.iter().for_each(|figure| figure.print(*json)),
             Err(error) => {
                 measured = false;
                 eprintln!("{id} couldn't be measured: {error:#}");

@@ -51,7 +51,7 @@ impl Plain {
     pub fn start(bench: &Bench, name: &str, command: &[&str]) -> Result<Self> {
         let label = format!("{PREFIX}.{}", cleanup::FIXTURE);
         let body = json!({
-            "Image": bench.image, "Cmd": command, "Labels": {label: "true"},
+            "Image": bench.image()?, "Cmd": command, "Labels": {label: "true"},
             "HostConfig": {"NetworkMode": NETWORK},
         });
         let id = bench.docker.create(&format!("{NAME}-{name}"), &body)?;
