@@ -22,15 +22,17 @@ CREATE TABLE agents (
     init        TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- `cn` is the canonical name, computed when the row is added: what a leaf's CN is compared with.
 CREATE TABLE registry (
-    container           TEXT PRIMARY KEY,
-    name                TEXT NOT NULL,
-    thumbprint          TEXT NOT NULL UNIQUE,
-    previous_thumbprint TEXT,
-    entry               TEXT NOT NULL
+    container           TEXT    PRIMARY KEY,
+    cn                  TEXT    NOT NULL,
+    thumbprint          TEXT    NOT NULL UNIQUE,
+    previous_thumbprint TEXT    UNIQUE,
+    last_seen_ms        INTEGER NOT NULL,
+    entry               TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX registry_by_previous ON registry (previous_thumbprint) WHERE previous_thumbprint IS NOT NULL;
+CREATE INDEX registry_by_cn ON registry (cn);
 
 -- Registration tokens that were spent lately, as SHA-256 in hex.
 CREATE TABLE burnt_tokens (

@@ -92,3 +92,31 @@ pub(crate) fn hex(hash: &[u8]) -> String {
             text
         })
 }
+
+/// Lower-case hex of exactly `N` bytes.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let text = text.as_bytes();
+    if text.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+/// Fields one after another, each with its length, so that no two lists share an encoding: what is signed.
+pub(crate) fn fields(fields: &[&[u8]]) -> Vec<u8> {
+    let mut message = Vec::new();
+    for field in fields {
+        message.extend((field.len() as u64).to_be_bytes());
+        message.extend(*field);
+    }
+    message
+}

@@ -9,6 +9,14 @@ pub(crate) enum Point {
     CatchUp,
     /// fdatasync of the journal.
     Sync,
+    /// Writing a signed head.
+    Head,
+    /// A checkpoint is written, and not committed.
+    Condense,
+    /// The checkpoint is there, and its rows aren't dropped.
+    Drop,
+    /// state.db is made anew and has its tables, and nothing in them.
+    Restore,
 }
 
 #[derive(Debug, Clone, Default)]

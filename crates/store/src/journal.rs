@@ -4,7 +4,8 @@ use clawker_model::{Event, FullName, Row};
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::Error;
-use crate::chain::{GENESIS, Hash, Head, Link, RawRow};
+use crate::chain::{Hash, Head, Link, RawRow};
+use crate::checkpoint;
 use crate::db::Db;
 
 /// The most bytes of JSON that one event may have.
@@ -82,33 +83,43 @@ pub(crate) fn insert(
 
 /// The last row's, or that of an empty journal.
 pub(crate) fn head(conn: &Connection) -> rusqlite::Result<Head> {
-    let head = conn
-        .query_row(
-            "SELECT seq, hash, at_ms FROM journal ORDER BY seq DESC LIMIT 1",
-            [],
-            |row| {
-                Ok(Head {
-                    seq: row.get(0)?,
-                    hash: row.get(1)?,
-                    at_ms: row.get(2)?,
-                })
-            },
-        )
+    let last = conn
+        .prepare_cached("SELECT seq, hash, at_ms FROM journal ORDER BY seq DESC LIMIT 1")?
+        .query_row([], head_row)
         .optional()?;
-    Ok(head.unwrap_or(Head {
-        seq: 0,
-        hash: GENESIS,
-        at_ms: 0,
-    }))
+    let base = checkpoint::base(conn)?;
+    Ok(last.filter(|last| last.seq > base.seq).unwrap_or(base))
 }
 
-/// The hash of a row; of row 0 the one before the first.
-pub(crate) fn hash_of(conn: &Connection, seq: u64) -> rusqlite::Result<Option<Hash>> {
-    if seq == 0 {
-        return Ok(Some(GENESIS));
-    }
-    conn.query_row("SELECT hash FROM journal WHERE seq = ?1", [seq], |row| row.get(0))
+/// The journal as it ended with a row.
+pub(crate) fn head_at(conn: &Connection, seq: u64) -> rusqlite::Result<Option<Head>> {
+    conn.prepare_cached("SELECT seq, hash, at_ms FROM journal WHERE seq = ?1")?
+        .query_row([signed(seq)], head_row)
         .optional()
+}
+
+fn head_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Head> {
+    Ok(Head {
+        seq: row.get(0)?,
+        hash: row.get(1)?,
+        at_ms: row.get(2)?,
+    })
+}
+
+/// The hash of a row; of the last one that was dropped, or of row 0, the one before the first.
+pub(crate) fn hash_of(conn: &Connection, seq: u64) -> rusqlite::Result<Option<Hash>> {
+    let base = checkpoint::base(conn)?;
+    if seq <= base.seq {
+        return Ok((seq == base.seq).then_some(base.hash));
+    }
+    conn.prepare_cached("SELECT hash FROM journal WHERE seq = ?1")?
+        .query_row([signed(seq)], |row| row.get(0))
+        .optional()
+}
+
+/// SQLite's integers are signed: nothing comes after more than it can count.
+fn signed(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn id(conn: &Connection) -> rusqlite::Result<String> {
@@ -124,7 +135,7 @@ pub(crate) struct Query {
     pub since_ms: Option<u64>,
 }
 
-pub(crate) fn select(db: &Db, query: &Query) -> Result<Vec<Row>, Error> {
+pub(crate) fn select(db: &Db, query: &Query) -> Result<Vec<(Row, Vec<u8>)>, Error> {
     let error = db.error("reading the journal");
     let mut after = query.after;
     if let Some(since) = query.since_ms {
@@ -132,11 +143,14 @@ pub(crate) fn select(db: &Db, query: &Query) -> Result<Vec<Row>, Error> {
     }
     raw(db, after, query.limit, query.agent.as_ref())?
         .into_iter()
-        .map(decode)
+        .map(|raw| {
+            let hash = raw.hash.clone();
+            Ok((decode(raw)?, hash))
+        })
         .collect()
 }
 
-/// Rows as they are stored, in order.
+/// Rows as they are stored, in order. Those behind the checkpoint are gone, whether or not they are deleted yet.
 pub(crate) fn raw(db: &Db, after: u64, limit: u32, agent: Option<&FullName>) -> Result<Vec<RawRow>, Error> {
     let error = db.error("reading the journal");
     let columns = "SELECT seq, at_ms, cp_life, kind, agent, body, prev_hash, hash FROM journal WHERE seq > ?1";
@@ -145,8 +159,7 @@ pub(crate) fn raw(db: &Db, after: u64, limit: u32, agent: Option<&FullName>) -> 
         None => format!("{columns} AND ?3 IS NULL ORDER BY seq LIMIT ?2"),
     };
     let mut statement = db.conn.prepare_cached(&sql).map_err(error)?;
-    // SQLite's integers are signed: nothing comes after more than it can count.
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let after = signed(after.max(checkpoint::base(&db.conn).map_err(error)?.seq));
     let mut rows = statement
         .query(params![after, limit.min(MAX_ROWS), agent.map(ToString::to_string)])
         .map_err(error)?;
@@ -197,9 +210,9 @@ pub(crate) fn decode(raw: RawRow) -> Result<Row, Error> {
 }
 
 /// The last seq written before a time: times never fall along the journal, so halving finds it.
-fn last_before(conn: &Connection, since_ms: u64) -> rusqlite::Result<u64> {
+pub(crate) fn last_before(conn: &Connection, since_ms: u64) -> rusqlite::Result<u64> {
     let mut statement = conn.prepare_cached("SELECT at_ms FROM journal WHERE seq = ?1")?;
-    let (mut before, mut end) = (0, head(conn)?.seq + 1);
+    let (mut before, mut end) = (checkpoint::base(conn)?.seq, head(conn)?.seq + 1);
     while end - before > 1 {
         let middle = before + (end - before) / 2;
         let at: Option<u64> = statement.query_row([middle], |row| row.get(0)).optional()?;

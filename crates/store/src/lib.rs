@@ -17,20 +17,28 @@
 //!
 //! A future that is dropped may leave its row written: the journal is what happened.
 
+mod audit;
+mod backup;
 mod chain;
+mod checkpoint;
+mod cursor;
 mod db;
 mod error;
 mod faults;
+mod head;
 mod journal;
+mod keep;
+mod key;
 mod open;
 mod projection;
 mod query;
 mod reader;
 mod record;
+mod registry;
 mod replay;
+mod retain;
 mod shared;
 mod sync;
-mod verify;
 mod writer;
 
 #[cfg(test)]
@@ -45,18 +53,23 @@ use clawker_model::event::{Cause, RegistryRow};
 use clawker_model::{ContainerId, Event, FullName, Row, Thumbprint};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+pub use audit::{Audit, BadSeal, Finding, MAX_FINDINGS};
+pub use cursor::{BadCursor, Cursor, Resync, ResyncReason};
 pub use error::Error;
+pub use head::SignedHead;
 pub use journal::{MAX_BODY, MAX_ROWS};
+pub use open::lock;
 pub use record::{
-    AgentRecord, BadRow, Broken, Cursor, EffectRecord, Exit, InitProgress, Issued, Matched, OpenReport, Rebuilt,
+    AgentRecord, BadRow, Broken, EffectRecord, Exit, InitProgress, Issued, Matched, OpenReport, Placed, Rebuilt,
     RegistryMatch,
 };
+pub use registry::{Candidate, Entry, Memory, Registry};
+pub use retain::{Limits, Retained};
 
 use faults::Faults;
 use journal::{Encoded, Query};
 use reader::{Reader, Request};
 use shared::Shared;
-use verify::{Walk, Walked};
 use writer::{Append, Command, Writer};
 
 /// Rows that a subscriber may be late by before it misses some.
@@ -74,6 +87,7 @@ pub struct Store {
     shared: Arc<Shared>,
     report: Arc<OpenReport>,
     id: Arc<str>,
+    dir: Arc<Path>,
 }
 
 impl Store {
@@ -94,13 +108,25 @@ impl Store {
             rebuilt: files.rebuilt,
             replayed: files.replayed,
             last_seq: files.head.seq,
+            cut: files.cut,
+            key_lost: files.key_lost,
             took: began.elapsed(),
         };
+        if let Some(cut) = report.cut {
+            tracing::error!(
+                last = report.last_seq,
+                signed = cut,
+                "the journal was cut off: rows that were signed are missing"
+            );
+        }
+        if report.key_lost {
+            tracing::error!("the host key was lost: what the journal holds is signed by a stranger now");
+        }
         if let Some(why) = &report.rebuilt {
             tracing::warn!(%why, replayed = report.replayed, "state.db was rebuilt from the journal");
         }
 
-        let shared = Arc::new(Shared::new(files.head.seq));
+        let shared = Arc::new(Shared::new(files.head.seq, files.base, files.key.public()));
         let (bus, _) = broadcast::channel(BUS);
         let (writer, commands) = mpsc::channel(QUEUE);
         let (reader, requests) = mpsc::channel(QUEUE);
@@ -116,6 +142,9 @@ impl Store {
             journal: files.journal,
             state: files.state,
             head: files.head,
+            id: files.id.clone(),
+            key: files.key,
+            sealed: files.sealed,
             cp_life: cp_life.to_owned(),
             shared: Arc::clone(&shared),
             bus: bus.clone(),
@@ -132,6 +161,7 @@ impl Store {
             shared,
             report: Arc::new(report),
             id: files.id.into(),
+            dir: dir.into(),
         })
     }
 
@@ -186,6 +216,11 @@ impl Store {
         self.shared.synced.subscribe()
     }
 
+    /// The last row that was dropped; 0 if none was.
+    pub fn dropped(&self) -> u64 {
+        self.shared.base()
+    }
+
     /// The last committed row.
     pub fn last_seq(&self) -> u64 {
         self.shared.last_seq()
@@ -206,6 +241,29 @@ impl Store {
         agent: Option<&FullName>,
         since_ms: Option<u64>,
     ) -> Result<Vec<Row>, Error> {
+        let rows = self.select(after, limit, agent, since_ms).await?;
+        Ok(rows.into_iter().map(|(row, _)| row).collect())
+    }
+
+    /// As [`Store::rows`], each with its place.
+    pub async fn placed_rows(
+        &self,
+        after: u64,
+        limit: u32,
+        agent: Option<&FullName>,
+        since_ms: Option<u64>,
+    ) -> Result<Vec<Placed>, Error> {
+        let rows = self.select(after, limit, agent, since_ms).await?;
+        Ok(rows.into_iter().map(|row| self.placed(row)).collect())
+    }
+
+    async fn select(
+        &self,
+        after: u64,
+        limit: u32,
+        agent: Option<&FullName>,
+        since_ms: Option<u64>,
+    ) -> Result<Vec<(Row, Vec<u8>)>, Error> {
         let query = Query {
             after,
             limit,
@@ -213,35 +271,6 @@ impl Store {
             since_ms,
         };
         reader::ask(&self.reader, move |r| journal::select(&r.journal, &query)).await
-    }
-
-    /// The place of a row in this journal; `None` if there is no such row. Row 0 is the place before all.
-    pub async fn cursor(&self, seq: u64) -> Result<Option<Cursor>, Error> {
-        let hash = reader::ask(&self.reader, move |r| {
-            journal::hash_of(&r.journal.conn, seq).map_err(r.journal.error("reading a cursor"))
-        })
-        .await?;
-        Ok(hash.map(|hash| Cursor {
-            journal: self.id.to_string(),
-            seq,
-            hash: chain::hex(&hash),
-        }))
-    }
-
-    /// The first row after `after` at which the hash chain doesn't hold; `None` if it holds to the end.
-    pub async fn verify_chain(&self, after: u64) -> Result<Option<BadRow>, Error> {
-        let mut at = Walk {
-            seq: after,
-            hash: None,
-            last: self.last_seq(),
-        };
-        loop {
-            match reader::ask(&self.reader, move |r| verify::walk(r, at)).await? {
-                Walked::On(further) => at = further,
-                Walked::Sound => return Ok(None),
-                Walked::Bad(row) => return Ok(Some(row)),
-            }
-        }
     }
 
     /// All agents, sorted by project and name.

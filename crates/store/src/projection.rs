@@ -15,6 +15,7 @@ use crate::chain::Hash;
 use crate::db::Db;
 use crate::query;
 use crate::record::{Exit, InitProgress, Issued};
+use crate::registry;
 
 /// A row of the journal, as far as the projection is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +32,6 @@ pub(crate) const NOT_PROJECTED: &[&str] = &[
     "ControlPlaneStarted",
     "ControlPlaneStopping",
     "SessionConnecting",
-    "SessionConnected",
     "SessionFailed",
     "SessionBroken",
     "AgentRegistered",
@@ -73,20 +73,30 @@ pub(crate) fn admit(state: &Db, event: &Event) -> Result<(), Error> {
     {
         return Err(Error::TokenSpent);
     }
-    let (container, thumbprint) = match event {
-        Event::RegistryRowWritten(e) => (&e.row.container, &e.row.thumbprint),
-        Event::IdentityRotated(e) => (&e.container, &e.thumbprint),
+    let error = state.error("checking a registry row");
+    let (container, thumbprints) = match event {
+        Event::RegistryRowWritten(e) => {
+            let held = query::registry_row(&state.conn, &e.row.container).map_err(error)?;
+            registry::admit(held.as_ref(), &e.row)?;
+            let thumbprints = [Some(&e.row.thumbprint), e.row.previous_thumbprint.as_ref()];
+            (&e.row.container, thumbprints)
+        }
+        Event::IdentityRotated(e) => (&e.container, [Some(&e.thumbprint), e.held.as_ref()]),
         _ => return Ok(()),
     };
-    let held = query::registry_by_thumbprint(&state.conn, thumbprint).map_err(state.error("checking a thumbprint"))?;
-    match held {
-        Some(held) if held.row.container != *container => Err(Error::ThumbprintTaken {
-            thumbprint: thumbprint.clone(),
-            container: container.clone(),
-            held_by: held.row.container,
-        }),
-        _ => Ok(()),
+    for thumbprint in thumbprints.into_iter().flatten() {
+        match query::registry_by_thumbprint(&state.conn, thumbprint).map_err(error)? {
+            Some(held) if held.row.container != *container => {
+                return Err(Error::ThumbprintTaken {
+                    thumbprint: thumbprint.clone(),
+                    container: container.clone(),
+                    held_by: held.row.container,
+                });
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// Notes the last row that the transaction has applied.
@@ -222,6 +232,11 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
                 issued.recovered = e.count;
             }
         }),
+        Event::SessionConnected(_) => run(
+            tx,
+            "UPDATE registry SET last_seen_ms = max(last_seen_ms, ?2) WHERE cn = ?1",
+            params![agent, fact.at_ms],
+        ),
         Event::InitStarted(e) => {
             let init = InitProgress::Running {
                 start: e.start,
@@ -381,7 +396,7 @@ fn is_operator(by: &str) -> bool {
 fn remove(tx: &Connection, agent: &str) -> rusqlite::Result<()> {
     for sql in [
         "DELETE FROM agents WHERE name = ?1",
-        "DELETE FROM registry WHERE name = ?1",
+        "DELETE FROM registry WHERE cn = ?1",
         "DELETE FROM causes WHERE agent = ?1",
         "DELETE FROM steps WHERE agent = ?1",
         "DELETE FROM effects WHERE agent = ?1",
@@ -411,13 +426,14 @@ fn add_cause(tx: &Connection, insert: &str, agent: &str, seq: u64, cause: &Cause
 fn write_registry(tx: &Connection, row: &RegistryRow) -> rusqlite::Result<()> {
     run(
         tx,
-        "INSERT OR REPLACE INTO registry (container, name, thumbprint, previous_thumbprint, entry)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO registry (container, cn, thumbprint, previous_thumbprint, last_seen_ms, entry)
+         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT last_seen_ms FROM registry WHERE container = ?1), 0)), ?6)",
         params![
             row.container.as_str(),
             row.name.to_string(),
             row.thumbprint.as_str(),
             row.previous_thumbprint.as_ref().map(|t| t.as_str()),
+            row.registered_at_ms,
             json(row)?
         ],
     )

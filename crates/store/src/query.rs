@@ -6,7 +6,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::de::DeserializeOwned;
 
-use crate::record::{AgentRecord, EffectRecord, InitProgress, Issued, Matched, RegistryMatch};
+use crate::record::{AgentRecord, EffectRecord, InitProgress, Issued, RegistryMatch};
+use crate::registry::Entry;
 
 const AGENT: &str = "SELECT spec, run, container, created_ms, start, start_pid, generation, issued, ready_start, \
                      sent_start, exit, init FROM agents";
@@ -106,25 +107,53 @@ pub(crate) fn policy_state(conn: &Connection, policy: &str, agent: &FullName) ->
 }
 
 pub(crate) fn registry_row(conn: &Connection, id: &ContainerId) -> rusqlite::Result<Option<RegistryRow>> {
-    conn.prepare_cached("SELECT entry FROM registry WHERE container = ?1")?
-        .query_row([id.as_str()], |row| json(row, 0))
-        .optional()
+    Ok(entry(conn, id)?.map(|entry| entry.row))
 }
 
 pub(crate) fn registry_by_thumbprint(conn: &Connection, t: &Thumbprint) -> rusqlite::Result<Option<RegistryMatch>> {
-    let by = |column: &str| {
-        conn.prepare_cached(&format!(
-            "SELECT entry FROM registry WHERE {column} = ?1 ORDER BY container"
-        ))?
-        .query_row([t.as_str()], |row| json(row, 0))
-        .optional()
-    };
-    if let Some(row) = by("thumbprint")? {
-        let matched = Matched::Current;
-        return Ok(Some(RegistryMatch { row, matched }));
+    let found = entry_by_thumbprint(conn, t)?;
+    Ok(found.and_then(|entry| {
+        let matched = entry.matched(t)?;
+        let row = entry.row;
+        Some(RegistryMatch { row, matched })
+    }))
+}
+
+const ENTRY: &str = "SELECT entry, cn, last_seen_ms FROM registry";
+
+pub(crate) fn entry(conn: &Connection, id: &ContainerId) -> rusqlite::Result<Option<Entry>> {
+    one_entry(conn, "container", id.as_str())
+}
+
+/// By the current thumbprint, else by the previous one.
+pub(crate) fn entry_by_thumbprint(conn: &Connection, t: &Thumbprint) -> rusqlite::Result<Option<Entry>> {
+    match one_entry(conn, "thumbprint", t.as_str())? {
+        Some(entry) => Ok(Some(entry)),
+        None => one_entry(conn, "previous_thumbprint", t.as_str()),
     }
-    let matched = Matched::Previous;
-    Ok(by("previous_thumbprint")?.map(|row| RegistryMatch { row, matched }))
+}
+
+fn one_entry(conn: &Connection, column: &str, value: &str) -> rusqlite::Result<Option<Entry>> {
+    conn.prepare_cached(&format!("{ENTRY} WHERE {column} = ?1"))?
+        .query_row([value], entry_row)
+        .optional()
+}
+
+fn entry_row(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        row: json(row, 0)?,
+        cn: row.get(1)?,
+        last_seen_ms: row.get(2)?,
+    })
+}
+
+pub(crate) fn entries(conn: &Connection) -> rusqlite::Result<Vec<Entry>> {
+    let mut entries = conn
+        .prepare_cached(ENTRY)?
+        .query_map([], entry_row)?
+        .collect::<rusqlite::Result<Vec<Entry>>>()?;
+    entries.sort_by(|a, b| (&a.row.name, &a.row.container).cmp(&(&b.row.name, &b.row.container)));
+    Ok(entries)
 }
 
 /// Whether a registration token was spent, by its hash.
@@ -134,12 +163,7 @@ pub(crate) fn is_burnt(conn: &Connection, token: &str) -> rusqlite::Result<bool>
 }
 
 pub(crate) fn registry(conn: &Connection) -> rusqlite::Result<Vec<RegistryRow>> {
-    let mut rows = conn
-        .prepare_cached("SELECT entry FROM registry")?
-        .query_map([], |row| json(row, 0))?
-        .collect::<rusqlite::Result<Vec<RegistryRow>>>()?;
-    rows.sort_by(|a, b| (&a.name, &a.container).cmp(&(&b.name, &b.container)));
-    Ok(rows)
+    Ok(entries(conn)?.into_iter().map(|entry| entry.row).collect())
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {

@@ -1,10 +1,13 @@
 //! What the projection says about agents, in the shape in which the control plane asks for it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clawker_model::event::{Cause, InitFailure, RegistryRow};
-use clawker_model::{AgentSpec, ContainerId, Effect, EffectResult, RunId, Start, Thumbprint};
+use clawker_model::{AgentSpec, ContainerId, Effect, EffectResult, Row, RunId, Start, Thumbprint};
 use serde::{Deserialize, Serialize};
+
+use crate::Cursor;
 
 /// An agent as the journal has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,13 +110,11 @@ pub enum Matched {
     Previous,
 }
 
-/// A place in one particular journal. Another id or hash at the same seq is another history.
+/// A row with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    pub journal: String,
-    pub seq: u64,
-    /// SHA-256, in hex; zeros before the first row.
-    pub hash: String,
+pub struct Placed {
+    pub row: Row,
+    pub cursor: Cursor,
 }
 
 /// What opening found and did.
@@ -124,6 +125,10 @@ pub struct OpenReport {
     /// Rows that were applied to `state.db`.
     pub replayed: u64,
     pub last_seq: u64,
+    /// A signed head says that the journal had rows up to here, and it doesn't: somebody cut it.
+    pub cut: Option<u64>,
+    /// The host key was missing and another one signed before: what that signed is now a stranger's.
+    pub key_lost: bool,
     pub took: Duration,
 }
 
@@ -134,8 +139,14 @@ pub enum Rebuilt {
     Missing,
     #[error("state.db was damaged: {0}")]
     Corrupt(String),
-    #[error("state.db had another schema ({found}, this version has {known})")]
+    #[error("state.db had an older schema ({found}, this version has {known})")]
     OtherSchema { found: i64, known: i64 },
+    /// A newer clawker's: it may know more of it than we, so it is put aside.
+    #[error("state.db was a newer clawker's (schema {found}, this version has {known}) and is kept as {}", kept.display())]
+    Newer { found: i64, known: i64, kept: PathBuf },
+    /// Rows that it lacks are dropped, and what they added up to is in the checkpoint.
+    #[error("state.db had applied row {applied}, and the journal begins after row {from}")]
+    Behind { applied: u64, from: u64 },
     /// The journal lost its end (a power cut takes rows that weren't synced), or is another one.
     #[error("state.db had applied row {applied}, which the journal (last row {last}) doesn't have like that")]
     Ahead { applied: u64, last: u64 },

@@ -17,20 +17,28 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clawker_model::Row;
+use clawker_model::event::{AgentRemoved, RegistryRowEvicted};
+use clawker_model::{Event, Row};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::Error;
 use crate::chain::Head;
+use crate::checkpoint::Checkpoint;
 use crate::db::Db;
 use crate::faults::{Faults, Point};
+use crate::head::{self, SignedHead};
 use crate::journal::{self, Encoded};
+use crate::key::HostKey;
+use crate::open::STATE_VERSION;
 use crate::projection::{self, Fact};
 use crate::replay;
 use crate::shared::Shared;
+use crate::{Error, retain};
 
 /// The most rows of one transaction.
 const BATCH: usize = 256;
+
+/// Rows after which the end is signed, if time hasn't done it.
+const HEAD_EVERY: u64 = 1000;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
@@ -38,6 +46,12 @@ pub(crate) enum Command {
     Append(Box<Append>),
     /// Applies what the projection lacks.
     CatchUp(Reply<()>),
+    /// Signs the end of the journal.
+    Seal(Reply<SignedHead>),
+    /// Writes a checkpoint behind which the rows up to here may go.
+    Condense(Head, Reply<()>),
+    /// Deletes some of them; answers how many.
+    Drop(Reply<u64>),
     /// Moves the WAL into the database and syncs it.
     Checkpoint,
     Close(oneshot::Sender<()>),
@@ -54,6 +68,10 @@ pub(crate) struct Writer {
     pub journal: Db,
     pub state: Db,
     pub head: Head,
+    pub id: String,
+    pub key: HostKey,
+    /// The end that was signed last.
+    pub sealed: Option<u64>,
     pub cp_life: String,
     pub shared: Arc<Shared>,
     pub bus: broadcast::Sender<Arc<Row>>,
@@ -78,6 +96,15 @@ impl Writer {
                     Command::CatchUp(reply) => {
                         let _ = reply.send(self.catch_up());
                     }
+                    Command::Seal(reply) => {
+                        let _ = reply.send(self.seal());
+                    }
+                    Command::Condense(to, reply) => {
+                        let _ = reply.send(self.condense(to));
+                    }
+                    Command::Drop(reply) => {
+                        let _ = reply.send(self.drop_some());
+                    }
                     Command::Checkpoint => self.checkpoint(),
                     Command::Close(reply) => {
                         queue.close();
@@ -88,6 +115,12 @@ impl Writer {
                 }
             }
             self.flush(&mut appends);
+            self.seal_by_count();
+        }
+        if self.sealed != Some(self.head.seq)
+            && let Err(error) = self.seal()
+        {
+            tracing::warn!(%error, "the journal's end isn't signed");
         }
         self.shared.close();
         let _ = self.sync.join();
@@ -150,6 +183,7 @@ impl Writer {
             }
         }
         self.head = head;
+        self.shared.remember(&heads);
         let projected = if self.faults.strikes(Point::BetweenCommits) {
             drop(state);
             Err("fault".to_owned())
@@ -166,6 +200,13 @@ impl Writer {
 
     fn publish(&self, appends: impl Iterator<Item = Append>, heads: Vec<Head>) {
         for (Append { entry, reply }, head) in appends.zip(heads) {
+            if let Event::RegistryRowEvicted(RegistryRowEvicted { container, .. })
+            | Event::AgentRemoved(AgentRemoved {
+                container: Some(container),
+            }) = &entry.event
+            {
+                self.shared.forget(container);
+            }
             let row = Arc::new(Row {
                 seq: head.seq,
                 at_ms: head.at_ms,
@@ -187,6 +228,64 @@ impl Writer {
         tracing::info!(replayed, "the projection has caught up with the journal");
         self.shared.behind.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// The head of this end, signed now if it wasn't yet.
+    fn seal(&mut self) -> Result<SignedHead, Error> {
+        let error = self.journal.error("signing the journal's end");
+        if self.sealed == Some(self.head.seq)
+            && let Some(last) = head::last(&self.journal.conn, &self.id).map_err(error)?
+        {
+            return Ok(last);
+        }
+        if self.faults.strikes(Point::Head) {
+            return Err(self.fault("signing the journal's end"));
+        }
+        let signed = SignedHead::sign(&self.id, &self.head, &self.key);
+        head::insert(&self.journal.conn, &self.head, &signed).map_err(error)?;
+        self.sealed = Some(self.head.seq);
+        Ok(signed)
+    }
+
+    fn seal_by_count(&mut self) {
+        let since = self.head.seq.saturating_sub(self.sealed.unwrap_or(0));
+        if since >= HEAD_EVERY
+            && let Err(error) = self.seal()
+        {
+            // The next row tries again.
+            tracing::warn!(%error, "the journal's end isn't signed");
+        }
+    }
+
+    fn condense(&mut self, to: Head) -> Result<(), Error> {
+        // What the projection hasn't applied isn't in the state, so it may not go.
+        self.catch_up()?;
+        let sealed = Checkpoint::seal(&self.state, &self.id, to, self.head, STATE_VERSION, &self.key)?;
+        let error = self.journal.error("writing a checkpoint");
+        let tx = self.journal.begin().map_err(error)?;
+        sealed.write(&tx).map_err(error)?;
+        if self.faults.strikes(Point::Condense) {
+            return Err(self.fault("writing a checkpoint"));
+        }
+        tx.commit().map_err(error)?;
+        self.shared.set_base(to.seq);
+        Ok(())
+    }
+
+    fn drop_some(&mut self) -> Result<u64, Error> {
+        if self.faults.strikes(Point::Drop) {
+            return Err(self.fault("dropping old rows"));
+        }
+        let error = self.journal.error("dropping old rows");
+        let tx = self.journal.begin().map_err(error)?;
+        let dropped = retain::drop_some(&tx).map_err(error)?;
+        tx.commit().map_err(error)?;
+        Ok(dropped)
+    }
+
+    fn fault(&self, doing: &'static str) -> Error {
+        let file = self.journal.file.clone();
+        Error::Full { doing, file }
     }
 
     fn checkpoint(&mut self) {

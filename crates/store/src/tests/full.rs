@@ -3,7 +3,7 @@ use crate::Error;
 use crate::db::Db;
 
 /// Lets the files grow by so many pages at most; `None` lifts the limit.
-async fn limit(store: &Store, which: Which, more: Option<i64>) {
+pub(super) async fn limit(store: &Store, which: Which, more: Option<i64>) {
     on_writer(store, move |w| {
         let db: &Db = if which == Which::Journal { &w.journal } else { &w.state };
         let pages: i64 = db

@@ -2,13 +2,17 @@
 
 mod append;
 mod chain;
+mod conformance;
 mod containing;
 mod crash;
+mod cursors;
 mod full;
+mod heads;
 mod opening;
 mod projecting;
 mod rebuild;
 mod registry;
+mod retention;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -65,9 +65,9 @@ async fn a_projection_that_cannot_be_used_is_made_anew() {
         ),
         ("damaged page", damage, |r| matches!(r, Rebuilt::Corrupt(_))),
         (
-            "other schema",
-            |f| sql(f, "PRAGMA user_version = 77"),
-            |r| matches!(r, Rebuilt::OtherSchema { found: 77, .. }),
+            "older schema",
+            |f| sql(f, "PRAGMA user_version = 1"),
+            |r| matches!(r, Rebuilt::OtherSchema { found: 1, .. }),
         ),
         (
             "ahead",
@@ -189,4 +189,130 @@ async fn while_the_projection_is_behind_no_old_answer_is_given() {
     assert_eq!(agent.container, Some(container(1)));
     assert_eq!(store.append(None, denied(1)).await.expect("append").seq, 3);
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_newer_projection_is_put_aside_and_never_overwritten() {
+    let dir = tempfile::tempdir().expect("dir");
+    let before = furnished(dir.path()).await;
+    let file = Which::State.file(dir.path());
+    for again in 0..2 {
+        sql(&file, "PRAGMA user_version = 77; CREATE TABLE of_the_future (x TEXT)");
+        let store = open(dir.path());
+        let kept = dir.path().join(["state.db.schema-77", "state.db.schema-77.1"][again]);
+        let expected = Rebuilt::Newer {
+            found: 77,
+            known: crate::open::STATE_VERSION,
+            kept: kept.clone(),
+        };
+        assert_eq!(store.report().rebuilt, Some(expected));
+        assert!(
+            store
+                .report()
+                .rebuilt
+                .as_ref()
+                .is_some_and(|why| why.to_string().contains("state.db.schema-77"))
+        );
+        store.close().await;
+        let tables = rusqlite::Connection::open(&kept).expect("open").query_row(
+            "SELECT count(*) FROM sqlite_master WHERE name IN ('of_the_future', 'agents')",
+            [],
+            |row| row.get::<_, u32>(0),
+        );
+        assert_eq!(tables, Ok(2), "{}", kept.display());
+    }
+    assert_eq!(dump(dir.path()), before);
+}
+
+/// Each kind of damage, what is said of it, and that the file is as it was.
+#[tokio::test]
+async fn a_journal_that_is_no_journal_is_refused_by_name_and_left_as_it_was() {
+    type Spoil = fn(&Path);
+    let cases: [(&str, Spoil); 7] = [
+        ("emptied", |f| std::fs::write(f, "").expect("write")),
+        ("cut in the middle of a page", |f| cut(f, 5000)),
+        ("cut at a page", |f| cut(f, 8192)),
+        ("less than a header", |f| cut(f, 50)),
+        ("a text", |f| {
+            std::fs::write(f, "-- SQL dump\n".repeat(500)).expect("write")
+        }),
+        ("another database's", |f| {
+            std::fs::remove_file(f).expect("remove");
+            sql(f, "CREATE TABLE songs (title TEXT)");
+        }),
+        ("another database's of a like version", |f| {
+            std::fs::remove_file(f).expect("remove");
+            sql(f, "CREATE TABLE songs (title TEXT); PRAGMA user_version = 2");
+        }),
+    ];
+    for (what, spoil) in cases {
+        let dir = tempfile::tempdir().expect("dir");
+        furnished(dir.path()).await;
+        let file = Which::Journal.file(dir.path());
+        spoil(&file);
+        let before = std::fs::read(&file).expect("read");
+        let e = Store::open(dir.path(), "life-2").expect_err(what);
+        assert!(
+            matches!(&e, Error::JournalCorrupt { file: named, .. } if *named == file),
+            "{what}: {e}"
+        );
+        assert!(e.to_string().contains("clawker restore"), "{what}: {e}");
+        assert!(std::fs::read(&file).expect("read") == before, "{what}: it was changed");
+    }
+}
+
+fn cut(file: &Path, length: u64) {
+    let file = std::fs::File::options().write(true).open(file).expect("open");
+    file.set_len(length).expect("cut");
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_off_is_begun_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    std::fs::write(Which::Journal.file(dir.path()), "").expect("write");
+    let store = open(dir.path());
+    assert_eq!(store.append(None, denied(1)).await.expect("append").seq, 1);
+    store.close().await;
+}
+
+const READ_ONLY: &str = "CLAWKER_STORE_READ_ONLY_DIR";
+
+/// What opens a folder in which it may not write. Run by itself it has nothing to do.
+#[test]
+fn read_only_child() {
+    let Some(dir) = std::env::var_os(READ_ONLY) else { return };
+    match Store::open(Path::new(&dir), "child") {
+        Err(e @ Error::ReadOnly { .. }) => println!("said: {e}"),
+        other => println!("opened: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named_with_what_to_do() {
+    use std::os::unix::process::CommandExt as _;
+    let dir = tempfile::tempdir().expect("dir");
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o555)).expect("mode");
+    let exe = tempfile::tempdir().expect("dir");
+    std::fs::set_permissions(exe.path(), std::fs::Permissions::from_mode(0o755)).expect("mode");
+    let program = exe.path().join("tests");
+    std::fs::copy(std::env::current_exe().expect("exe"), &program).expect("copy");
+    let mut child = std::process::Command::new(&program);
+    child.args(["tests::opening::read_only_child", "--exact", "--nocapture"]);
+    child.env(READ_ONLY, dir.path()).current_dir("/");
+    // Root may write anywhere.
+    if may_write_anywhere(dir.path()) {
+        child.uid(65534).gid(65534);
+    }
+    let output = child.output().expect("child");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let named = format!("`{}` can't be written", dir.path().display());
+    assert!(
+        text.contains("said: ") && text.contains(&named) && text.contains("chown"),
+        "{text}"
+    );
+    assert_eq!(std::fs::read_dir(dir.path()).expect("files").count(), 0);
+}
+
+fn may_write_anywhere(folder: &Path) -> bool {
+    std::fs::File::create(folder.join("probe")).is_ok_and(|_| std::fs::remove_file(folder.join("probe")).is_ok())
 }

@@ -17,6 +17,7 @@ const PROJECTED: &[&str] = &[
     "InitStarted",
     "InitStepStarted",
     "InitEffectIntended",
+    "SessionConnected",
     "InitEffectDone",
     "InitStepCompleted",
     "InitCompleted",

@@ -20,6 +20,8 @@ enum Happening {
         event: Event,
     },
     Restart,
+    /// All rows go behind a checkpoint.
+    Condensed,
 }
 
 fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
@@ -180,12 +182,21 @@ fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
             shown_by: container,
         }
         .into(),
+        29 => SessionConnected {
+            address: "unix:x".into(),
+            attempts: 1,
+            peer_cn: "x".into(),
+            thumbprint: None,
+            start: n,
+            init_life: "x".into(),
+        }
+        .into(),
         _ => denied(n),
     }
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let numbers = (0..30_usize, 0..3_usize, 0..4_usize, 0..6_usize, 1..5_u64);
+    let numbers = (0..31_usize, 0..3_usize, 0..4_usize, 0..6_usize, 1..5_u64);
     let event = numbers.prop_map(|(kind, agent, c, t, n)| (agent, event(kind, agent, c, t, n)));
     let whose = prop_oneof![9 => Just(true), 1 => Just(false)];
     prop_oneof![
@@ -193,6 +204,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|((agent, event), known)| Happening::Event { agent: known.then_some(agent), event }),
         1 => (event, whose).prop_map(|((agent, event), known)| Happening::Cut { agent: known.then_some(agent), event }),
         1 => Just(Happening::Restart),
+        1 => Just(Happening::Condensed),
     ]
 }
 
@@ -201,13 +213,21 @@ async fn live_through(dir: &Path, happenings: Vec<Happening>) {
     for happening in happenings {
         match happening {
             Happening::Event { agent, event } => match store.append(agent.map(name).as_ref(), event).await {
-                Ok(_) | Err(crate::Error::ThumbprintTaken { .. } | crate::Error::TokenSpent) => {}
+                Ok(_) => {}
+                Err(e) if e.is_refusal() => {}
                 Err(e) => panic!("{e}"),
             },
             Happening::Cut { agent, event } => {
                 faults.set(Point::BetweenCommits, true);
                 let _ = store.append(agent.map(name).as_ref(), event).await;
                 faults.set(Point::BetweenCommits, false);
+            }
+            Happening::Condensed => {
+                let limits = crate::Limits {
+                    max_bytes: u64::MAX,
+                    max_age: Duration::ZERO,
+                };
+                store.retain(limits, 1 << 50).await.expect("retain");
             }
             Happening::Restart => {
                 store.close().await;
