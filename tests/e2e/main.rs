@@ -8,6 +8,7 @@ mod crash;
 mod daemon;
 mod freeze;
 mod hostile;
+mod journal;
 mod policy;
 mod prepare;
 mod rig;

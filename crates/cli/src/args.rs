@@ -79,4 +79,7 @@ pub enum Verb {
     Release(verb::release::Args),
     Why(verb::why::Args),
     Events(verb::events::Args),
+    Audit(verb::audit::Args),
+    Backup(verb::backup::Args),
+    Restore(verb::restore::Args),
 }

@@ -50,6 +50,7 @@ pub async fn run(cli: Cli, term: &mut Term) -> Result<u8, CommandError> {
     match cli.verb {
         Verb::Up(args) => verb::up::run(args, &socket, term).await,
         Verb::Down(args) => verb::down::run(args, &socket, term).await,
+        Verb::Restore(args) => verb::restore::run(args, term).await,
         verb => {
             // What is wrong on the command line is said before what is wrong with the machine.
             if let Verb::Contain(args) = &verb {
@@ -63,7 +64,7 @@ pub async fn run(cli: Cli, term: &mut Term) -> Result<u8, CommandError> {
 
 async fn with_client(verb: Verb, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
     match verb {
-        Verb::Up(_) | Verb::Down(_) => Ok(clawker_model::exit::FAILED),
+        Verb::Up(_) | Verb::Down(_) | Verb::Restore(_) => Ok(clawker_model::exit::FAILED),
         Verb::Run(args) => verb::run::run(*args, client, term).await,
         Verb::Ps(args) => verb::ps::run(args, client, term).await,
         Verb::Start(args) => verb::start::run(args, client, term).await,
@@ -76,6 +77,8 @@ async fn with_client(verb: Verb, client: &mut Client, term: &mut Term) -> Result
         Verb::Contain(args) => verb::contain::run(args, client, term).await,
         Verb::Release(args) => verb::release::run(args, client, term).await,
         Verb::Why(args) => verb::why::run(args, client, term).await,
+        Verb::Audit(args) => verb::audit::run(args, client, term).await,
+        Verb::Backup(args) => verb::backup::run(args, client, term).await,
         Verb::Events(args) => verb::events::run(args, client, term).await,
         Verb::Status(args) => verb::status::run(args, client, term).await,
     }

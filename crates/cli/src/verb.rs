@@ -1,5 +1,7 @@
 //! The verbs, one file each. The doc comment of a verb's `Args` is its help.
 
+pub mod audit;
+pub mod backup;
 pub mod contain;
 pub mod down;
 pub mod events;
@@ -8,6 +10,7 @@ pub mod logs;
 pub mod ps;
 pub mod release;
 pub mod restart;
+pub mod restore;
 pub mod rm;
 pub mod run;
 pub mod start;

@@ -27,6 +27,8 @@ pub struct Config {
     pub network: String,
     /// Where clawkerd and the built-in plugins are; found beside the program when absent.
     pub libexec: Option<PathBuf>,
+    /// How much of the journal is kept.
+    pub journal: JournalConfig,
     /// Seconds that clawkerd goes on without hearing from the control plane.
     pub lease_seconds: u32,
     pub identity: IdentityConfig,
@@ -47,6 +49,24 @@ pub struct IdentityConfig {
 impl Default for IdentityConfig {
     fn default() -> Self {
         Self { leaf_seconds: 3600 }
+    }
+}
+
+/// Old rows go behind a signed checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// Of journal.db.
+    pub max_bytes: u64,
+    pub max_age_days: u32,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 1 << 30,
+            max_age_days: 30,
+        }
     }
 }
 
@@ -118,6 +138,7 @@ impl Default for Config {
             label_prefix: "dev.clawker".into(),
             network: "clawker-net".into(),
             libexec: None,
+            journal: JournalConfig::default(),
             lease_seconds: 120,
             identity: IdentityConfig::default(),
             policies: vec![PolicyConfig {
@@ -229,6 +250,21 @@ impl Config {
                 "must be 10 to 86400",
             ));
         }
+        // A backup's archive holds files of less than 8 GiB.
+        if !(16 << 20..=4 << 30).contains(&self.journal.max_bytes) {
+            return Err(bad(
+                "journal.max_bytes",
+                self.journal.max_bytes,
+                "must be 16777216 (16 MiB) to 4294967296 (4 GiB)",
+            ));
+        }
+        if !(1..=3650).contains(&self.journal.max_age_days) {
+            return Err(bad(
+                "journal.max_age_days",
+                self.journal.max_age_days,
+                "must be 1 to 3650",
+            ));
+        }
         for policy in &self.policies {
             one_of("policies.fail_mode", &policy.fail_mode, &["closed", "open", "last"])?;
             one_of("policies.mode", &policy.mode, &["enforce", "monitor"])?;
@@ -278,6 +314,10 @@ mod tests {
     #[test]
     fn every_key_is_optional() {
         assert_eq!(parse("").expect("empty"), Config::default());
+        let bounds = Config::default().journal;
+        assert_eq!((bounds.max_bytes, bounds.max_age_days), (1 << 30, 30));
+        let config = parse("[journal]\nmax_age_days = 7").expect("good");
+        assert_eq!((config.journal.max_bytes, config.journal.max_age_days), (1 << 30, 7));
         let config = parse("lease_seconds = 10\n[[plan]]\nplugin = \"welcome\"\nwhen = \"once\"").expect("good");
         assert_eq!((config.lease_seconds, config.plan[0].when), (10, When::Once));
     }
@@ -290,6 +330,10 @@ mod tests {
             ("lease_seconds = 1", "lease_seconds"),
             ("[identity]\nleaf_seconds = 9", "identity.leaf_seconds"),
             ("state_dir = \"relative\"", "state_dir"),
+            ("[journal]\nmax_bytes = 1000", "journal.max_bytes"),
+            ("[journal]\nmax_bytes = 8589934592", "journal.max_bytes"),
+            ("[journal]\nmax_age_days = 0", "journal.max_age_days"),
+            ("[journal]\nmax_size = 1", "max_size"),
             ("libexec = \"/nowhere/at/all\"", "libexec"),
             ("label_prefix = \"A B\"", "label_prefix"),
             ("[[policies]]\nplugin = \"x\"\nfallback = \"hope\"", "policies.fallback"),

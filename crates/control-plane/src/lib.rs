@@ -2,11 +2,13 @@
 
 pub mod admin;
 pub mod agent;
+pub mod backup;
 pub mod config;
 pub mod containment;
 pub mod core;
 pub mod engine_watch;
 pub mod fault;
+pub mod journal;
 pub mod plugins;
 pub mod rotation;
 pub mod run;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use clawker_control_plane::config::Config;
-use clawker_control_plane::run;
+use clawker_control_plane::{backup, core, run};
 use tracing_subscriber::EnvFilter;
 
 /// The control plane of one host: supervises AI agents in containers.
@@ -27,6 +27,21 @@ struct Args {
     /// Overrides `label_prefix`.
     #[arg(long, value_name = "PREFIX")]
     label_prefix: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Without one it is the control plane.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put a backup in the place of the state of a control plane that doesn't run, and end. `clawker restore` calls it.
+    Restore {
+        /// What `clawker backup` wrote.
+        file: PathBuf,
+        /// Move a state that is there aside.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -55,8 +70,26 @@ fn main() -> ExitCode {
             return ExitCode::from(clawker_model::exit::FAILED);
         }
     };
+    if let Some(Command::Restore { file, force }) = &args.command {
+        return restore(&runtime, file, &config, *force);
+    }
     match runtime.block_on(run::run(config)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("clawker-cp: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Prints what was restored as one JSON object.
+fn restore(runtime: &tokio::runtime::Runtime, file: &std::path::Path, config: &Config, force: bool) -> ExitCode {
+    let restored = runtime.block_on(backup::restore(file, &config.state_dir, force, core::now_ms()));
+    match restored {
+        Ok(restored) => {
+            println!("{}", serde_json::json!(restored));
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("clawker-cp: {error}");
             ExitCode::from(error.exit_code())

@@ -26,7 +26,7 @@ use crate::config::{Config, ConfigError};
 use crate::containment::{self, Deps};
 use crate::core::{Board, Core, now_ms, random_word};
 use crate::plugins::{self, Plugins, PluginsError};
-use crate::{admin, engine_watch, rotation, signer};
+use crate::{admin, backup, engine_watch, journal, rotation, signer};
 
 /// How long agents may go on alone over a planned restart.
 const PLANNED_LEASE_SECONDS: u32 = 600;
@@ -54,6 +54,8 @@ pub enum StartError {
     Authority(#[from] clawker_identity::authority::AuthorityError),
     #[error("{0}")]
     Admin(#[from] admin::AdminError),
+    #[error("{0}")]
+    Restore(#[from] backup::RestoreError),
     #[error("randomness: {0}")]
     Random(getrandom::Error),
     #[error("signals: {0}")]
@@ -68,6 +70,7 @@ impl StartError {
             StartError::Folder { .. } => exit::CANT_CREATE,
             StartError::Docker(_) | StartError::Netfilter(_) | StartError::Plugins(_) => exit::UNAVAILABLE,
             StartError::Store(clawker_store::Error::Locked { .. }) => exit::CANT_CREATE,
+            StartError::Restore(error) => error.exit_code(),
             _ => exit::FAILED,
         }
     }
@@ -78,6 +81,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let core = start(config).await?;
     core.tasks.spawn(engine_watch::run(core.clone()));
     core.tasks.spawn(rotation::run(core.clone()));
+    core.tasks.spawn(journal::keep(core.clone()));
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) {
         tracing::debug!(?socket, "telling the service manager");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -102,6 +106,7 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     folder(&config.state_dir, 0o711)?;
     folder(&config.state_dir.join("run"), 0o711)?;
     folder(&config.state_dir.join("secrets"), 0o700)?;
+    backup::refuse_half_restored(&config.state_dir)?;
     let life = random_word(22).map_err(StartError::Random)?;
     // First of all, because it also says that no other control plane has this state.
     let store = open_store(&config.state_dir, &life).await?;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use clawker_wire::admin::{EventRow, WatchEventsRequest};
+use clawker_wire::admin::{EventRow, Resync, WatchEventsRequest};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -20,7 +20,8 @@ Examples:
   clawker events --since 10m
   clawker events --follow --agent web.scout
   clawker events --since 2026-01-31T08:00:00Z --json
-  clawker events --since 1041        (after event 1041)")]
+  clawker events --since 1041        (after event 1041)
+  clawker events --json --cursor 0f…/1041/9c…    (after the event that had this cursor)")]
 pub struct Args {
     /// Go on with new events
     #[arg(long, short)]
@@ -28,6 +29,10 @@ pub struct Args {
     /// From when: so long ago, an RFC 3339 time, or after an event's number
     #[arg(long, value_name = "WHEN")]
     since: Option<Since>,
+    /// After the event with this `cursor`, as `--json` shows it; says so if the journal is another one by now
+    #[arg(long, value_name = "CURSOR", default_value = "", hide_default_value = true)]
+    #[arg(conflicts_with = "since")]
+    cursor: String,
     /// Only those of this agent
     #[arg(long, value_name = "AGENT", default_value = "", hide_default_value = true)]
     agent: String,
@@ -39,6 +44,7 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
         after_seq: None,
         since_ms: None,
         agent: args.agent,
+        cursor: args.cursor,
     };
     match args.since {
         Some(Since::Seq(seq)) => request.after_seq = Some(seq),
@@ -96,9 +102,16 @@ impl From<CommandError> for Ended {
 async fn watch(client: &mut Client, term: &mut Term, request: &mut WatchEventsRequest) -> Result<(), Ended> {
     let mut rows = client.rpc.watch_events(request.clone()).await?.into_inner();
     while let Some(row) = rows.message().await? {
-        request.after_seq = Some(row.seq);
+        if let Some(resync) = &row.resync {
+            request.cursor.clone_from(&resync.from);
+            say(term, resync).await?;
+        } else {
+            request.cursor.clone_from(&row.cursor);
+            show(term, &row).await?;
+        }
+        // A control plane of an older version gives no cursors.
+        request.after_seq = Some(row.seq).filter(|_| request.cursor.is_empty());
         request.since_ms = None;
-        show(term, &row).await?;
         if request.follow {
             term.flush().await?;
         }
@@ -122,12 +135,30 @@ async fn reconnect(client: &mut Client, term: &Term) -> Result<(), CommandError>
     }
 }
 
+/// That what follows doesn't follow what was seen before.
+async fn say(term: &mut Term, resync: &Resync) -> Result<(), CommandError> {
+    if term.settings.json {
+        let object = serde_json::json!({
+            "resync": {"reason": resync.reason, "from": resync.from, "detail": resync.detail},
+        });
+        return term.object(&object).await;
+    }
+    let text = format!(
+        "clawker: {}; beginning anew with all that it has",
+        plain(&resync.detail)
+    );
+    term.remark(&text).await
+}
+
 async fn show(term: &mut Term, row: &EventRow) -> Result<(), CommandError> {
     let body: Value = serde_json::from_str(&row.body).unwrap_or_else(|_| Value::String(row.body.clone()));
     if term.settings.json {
-        let object = serde_json::json!({
+        let mut object = serde_json::json!({
             "seq": row.seq, "at_ms": row.at_ms, "kind": row.kind, "agent": row.agent, "body": body,
         });
+        if !row.cursor.is_empty() {
+            object["cursor"] = row.cursor.clone().into();
+        }
         return term.object(&object).await;
     }
     let agent = if row.agent.is_empty() {

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::term::Term;
 use crate::text::plain;
 
-const PROGRAM: &str = "clawker-cp";
+pub(super) const PROGRAM: &str = "clawker-cp";
 const STATE_DIR: &str = "/var/lib/clawker";
 const LOG: &str = "control-plane.log";
 /// Lines of the log that are shown when it ended at once, and the bytes they are looked for in.
@@ -127,7 +127,7 @@ async fn answers(socket: &Path, deadline: Instant) -> Option<Status> {
 }
 
 /// Beside ourselves, else in PATH.
-fn find(term: &Term) -> Option<PathBuf> {
+pub(super) fn find(term: &Term) -> Option<PathBuf> {
     let beside = term.world.program_dir().into_iter();
     let path = term.world.var("PATH").unwrap_or_default();
     let path: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
@@ -137,7 +137,7 @@ fn find(term: &Term) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-fn absolute(path: &Path, term: &Term) -> Result<PathBuf, CommandError> {
+pub(super) fn absolute(path: &Path, term: &Term) -> Result<PathBuf, CommandError> {
     if path.is_absolute() {
         return Ok(path.to_owned());
     }

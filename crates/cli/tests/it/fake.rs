@@ -49,6 +49,12 @@ pub struct Scene {
     pub attach: Vec<Script<AttachOutput>>,
     pub exec: Script<ExecOutput>,
     pub wait: Exit,
+    pub audit: AuditReport,
+    pub head: SignedHead,
+    pub export: Vec<String>,
+    pub backup: Script<BackupPiece>,
+    /// Heads that came along with a question.
+    pub heads: Vec<SignedHead>,
     pub refuse: Option<Status>,
     pub refuse_start: Option<Status>,
     /// Keeps CreateAgent from answering.
@@ -149,6 +155,34 @@ impl AdminService for Fake {
     type ExecStream = Stream<ExecOutput>;
     type LogsStream = Stream<LogChunk>;
     type WatchEventsStream = Stream<EventRow>;
+    type AuditExportStream = Stream<AuditLine>;
+    type BackupStream = Stream<BackupPiece>;
+
+    async fn audit_verify(&self, request: Request<AuditVerifyRequest>) -> Answer<AuditReport> {
+        self.asked("audit verify")?;
+        Ok(Response::new(self.with(|scene| {
+            scene.heads = request.into_inner().heads;
+            scene.audit.clone()
+        })))
+    }
+
+    async fn audit_head(&self, _: Request<AuditHeadRequest>) -> Answer<SignedHead> {
+        self.asked("audit head")?;
+        Ok(Response::new(self.with(|scene| scene.head.clone())))
+    }
+
+    async fn audit_export(&self, request: Request<AuditExportRequest>) -> Answer<Self::AuditExportStream> {
+        self.asked(format!("audit export {:?}", request.into_inner().cursor))?;
+        let lines = self.with(|scene| std::mem::take(&mut scene.export));
+        Ok(play(
+            lines.into_iter().map(|json| Say::Message(AuditLine { json })).collect(),
+        ))
+    }
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Answer<Self::BackupStream> {
+        self.asked("backup")?;
+        Ok(play(self.with(|scene| std::mem::take(&mut scene.backup))))
+    }
 
     async fn create_agent(&self, request: Request<CreateAgentRequest>) -> Answer<CreateAgentResponse> {
         self.asked("create")?;
@@ -262,8 +296,12 @@ impl AdminService for Fake {
 
     async fn watch_events(&self, request: Request<WatchEventsRequest>) -> Answer<Self::WatchEventsStream> {
         let r = request.into_inner();
+        let cursor = match r.cursor.as_str() {
+            "" => String::new(),
+            cursor => format!(" cursor={cursor}"),
+        };
         self.asked(format!(
-            "events after={:?} since={:?} {:?}",
+            "events after={:?} since={:?} {:?}{cursor}",
             r.after_seq, r.since_ms, r.agent
         ))?;
         Ok(play(self.with(|scene| scene.events.remove(0))))

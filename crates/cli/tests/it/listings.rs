@@ -224,6 +224,7 @@ fn event(seq: u64, kind: &str, agent: &str, body: &str) -> Say<EventRow> {
         kind: kind.into(),
         agent: agent.into(),
         body: body.into(),
+        ..EventRow::default()
     };
     Say::Message(row)
 }

@@ -3,6 +3,7 @@
 mod agents;
 mod docs;
 mod fake;
+mod journal;
 mod lifecycle;
 mod listings;
 mod parsing;

@@ -12,6 +12,8 @@
 //! ```
 
 mod attach;
+mod audit;
+mod backup;
 mod contain;
 mod create;
 mod egress;

@@ -18,7 +18,7 @@ use super::naming::Creating;
 use super::resolve::resolve;
 use super::shutdown::{self, Fate};
 use super::socket::{self, AdminError, Peer};
-use super::{attach, contain, create, events, exec, lifecycle, logs, status};
+use super::{attach, audit, backup, contain, create, events, exec, lifecycle, logs, status};
 use crate::core::Core;
 
 /// Listens on the admin socket and serves until shutdown.
@@ -28,6 +28,7 @@ pub fn serve(core: Arc<Core>) -> Result<(), AdminError> {
     let service = AdminServiceServer::new(Service {
         core: core.clone(),
         creating: Arc::default(),
+        backing_up: backup::Turn::default(),
     })
     .max_decoding_message_size(2 * MAX_MESSAGE)
     .max_encoding_message_size(2 * MAX_MESSAGE);
@@ -51,6 +52,7 @@ pub fn serve(core: Arc<Core>) -> Result<(), AdminError> {
 struct Service {
     core: Arc<Core>,
     creating: Arc<Creating>,
+    backing_up: backup::Turn,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -91,6 +93,8 @@ impl AdminService for Service {
     type ExecStream = exec::Output;
     type LogsStream = logs::Chunks;
     type WatchEventsStream = events::Rows;
+    type AuditExportStream = audit::Lines;
+    type BackupStream = backup::Pieces;
 
     async fn create_agent(&self, request: Request<wire::CreateAgentRequest>) -> Answer<wire::CreateAgentResponse> {
         let peer = Self::peer(&request)?;
@@ -220,6 +224,27 @@ impl AdminService for Service {
 
     async fn get_status(&self, _: Request<wire::GetStatusRequest>) -> Answer<wire::Status> {
         Ok(Response::new(status::status(&self.core)))
+    }
+
+    async fn audit_verify(&self, request: Request<wire::AuditVerifyRequest>) -> Answer<wire::AuditReport> {
+        Ok(Response::new(audit::verify(&self.core, request.into_inner()).await?))
+    }
+
+    async fn audit_head(&self, _: Request<wire::AuditHeadRequest>) -> Answer<wire::SignedHead> {
+        Ok(Response::new(audit::head(&self.core).await?))
+    }
+
+    async fn audit_export(&self, request: Request<wire::AuditExportRequest>) -> Answer<Self::AuditExportStream> {
+        Ok(Response::new(
+            audit::export(self.core.clone(), request.into_inner()).await?,
+        ))
+    }
+
+    async fn backup(&self, request: Request<wire::BackupRequest>) -> Answer<Self::BackupStream> {
+        let peer = Self::peer(&request)?;
+        let turn = self.backing_up.take()?;
+        note(&self.core, None, peer, "backup", String::new()).await?;
+        Ok(Response::new(backup::make(self.core.clone(), turn).await?))
     }
 
     async fn shutdown(&self, request: Request<wire::ShutdownRequest>) -> Answer<Done> {

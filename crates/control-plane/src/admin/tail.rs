@@ -1,13 +1,14 @@
 //! The journal as a stream: what was, then what comes, each row once and in order.
 //!
 //! Subscribes before it reads the past, and drops what it has seen. A receiver that fell behind the bus reads on
-//! from the store and comes back.
+//! from the store and comes back. Where rows are missing, because a cursor doesn't fit or old rows were dropped
+//! meanwhile, the stream says so in the place of the gap.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use clawker_model::{FullName, Row};
-use clawker_store::{Error, Store};
+use clawker_store::{Cursor, Error, Placed, Resync, ResyncReason, Store};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -19,8 +20,17 @@ pub struct Tail {
     agent: Option<FullName>,
     since_ms: Option<u64>,
     last: u64,
-    past: VecDeque<Row>,
+    past: VecDeque<Placed>,
     reading_past: bool,
+    gap: Option<Resync>,
+}
+
+/// What comes next in the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    Row(Box<Placed>),
+    /// What follows doesn't follow what was.
+    Resync(Resync),
 }
 
 impl Tail {
@@ -34,55 +44,100 @@ impl Tail {
             last: after,
             past: VecDeque::new(),
             reading_past: true,
+            gap: None,
         }
+    }
+
+    /// Rows after a cursor; if the journal doesn't have it, that is said first, and then come all rows that there are.
+    pub async fn resume(store: &Store, cursor: &Cursor, agent: Option<FullName>) -> Result<Self, Error> {
+        let gap = store.resync(cursor).await?;
+        let after = gap.as_ref().map_or(cursor.seq, |gap| gap.from.seq);
+        let tail = Self::after(store, after, None, agent);
+        Ok(Self { gap, ..tail })
     }
 
     /// Rows from now on.
     pub fn from_now(store: &Store, agent: FullName) -> Self {
-        let live = store.subscribe();
-        let last = store.last_seq();
+        let tail = Self::after(store, 0, None, Some(agent));
         Self {
-            live,
-            last,
-            store: store.clone(),
-            agent: Some(agent),
-            since_ms: None,
-            past: VecDeque::new(),
+            last: store.last_seq(),
             // What is read from the store after this, it knows already.
             reading_past: false,
+            ..tail
         }
     }
 
     /// The next row of the past; `None` once it has caught up with the present.
     pub async fn next_past(&mut self) -> Result<Option<Row>, Error> {
-        while self.reading_past {
-            if let Some(row) = self.past.pop_front() {
-                self.last = row.seq;
-                return Ok(Some(row));
+        loop {
+            match self.placed_past().await? {
+                Some(Next::Row(placed)) => return Ok(Some(placed.row)),
+                Some(Next::Resync(_)) => {}
+                None => return Ok(None),
             }
-            let page = self
-                .store
-                .rows(self.last, PAGE, self.agent.as_ref(), self.since_ms)
-                .await?;
-            self.reading_past = !page.is_empty();
-            self.past = page.into();
         }
-        Ok(None)
     }
 
     /// The next row, waiting for it; `None` when the store has closed.
     pub async fn next(&mut self) -> Result<Option<Row>, Error> {
         loop {
-            if let Some(row) = self.next_past().await? {
-                return Ok(Some(row));
+            match self.placed().await? {
+                Some(Next::Row(placed)) => return Ok(Some(placed.row)),
+                Some(Next::Resync(_)) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// As [`Tail::next_past`], with places and gaps.
+    pub async fn placed_past(&mut self) -> Result<Option<Next>, Error> {
+        loop {
+            if let Some(gap) = self.gap.take() {
+                return Ok(Some(Next::Resync(gap)));
+            }
+            if let Some(placed) = self.past.pop_front() {
+                self.last = placed.row.seq;
+                return Ok(Some(Next::Row(Box::new(placed))));
+            }
+            if !self.reading_past {
+                return Ok(None);
+            }
+            let (agent, since) = (self.agent.as_ref(), self.since_ms);
+            let page = self.store.placed_rows(self.last, PAGE, agent, since).await?;
+            // Asked after the page was read: what was dropped until then may be missing in it.
+            let dropped = self.store.dropped();
+            if self.last < dropped {
+                let began = self.last == 0;
+                let from = self.store.oldest().await?;
+                self.last = from.seq;
+                let reason = ResyncReason::Dropped;
+                self.gap = (!began).then_some(Resync { reason, from });
+                continue;
+            }
+            self.reading_past = !page.is_empty();
+            self.past = page.into();
+        }
+    }
+
+    /// As [`Tail::next`], with places and gaps.
+    pub async fn placed(&mut self) -> Result<Option<Next>, Error> {
+        loop {
+            if let Some(next) = self.placed_past().await? {
+                return Ok(Some(next));
             }
             match self.live.recv().await {
                 Ok(row) if row.seq <= self.last => {}
                 Ok(row) => {
                     self.last = row.seq;
-                    if self.wants(&row) {
-                        return Ok(Some(row.as_ref().clone()));
+                    if !self.wants(&row) {
+                        continue;
                     }
+                    // Without a place it was dropped already: whoever is that late goes on from what there is.
+                    if let Some(cursor) = self.store.cursor(row.seq).await? {
+                        let row = row.as_ref().clone();
+                        return Ok(Some(Next::Row(Box::new(Placed { row, cursor }))));
+                    }
+                    self.reading_past = true;
                 }
                 Err(RecvError::Lagged(_)) => self.reading_past = true,
                 Err(RecvError::Closed) => return Ok(None),
@@ -141,5 +196,63 @@ mod tests {
         assert_eq!(only.next_past().await.expect("store"), None);
         store.append(Some(&b), LeaseLost { seconds: 0 }).await.expect("append");
         assert_eq!(seqs(&mut only, 1).await, [6201]);
+    }
+
+    async fn places(tail: &mut Tail) -> Vec<Result<u64, ResyncReason>> {
+        let mut seen = Vec::new();
+        while let Some(next) = tail.placed_past().await.expect("store") {
+            seen.push(match next {
+                Next::Row(placed) => {
+                    assert_eq!(placed.row.seq, placed.cursor.seq);
+                    Ok(placed.row.seq)
+                }
+                Next::Resync(resync) => Err(resync.reason),
+            });
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_cursor_goes_on_where_it_was_or_says_what_happened_first() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let store = Store::open(dir.path(), "life").expect("store");
+        for n in 0..6 {
+            store.append(None, LeaseLost { seconds: n }).await.expect("append");
+        }
+        let mut tail = Tail::after(&store, 0, None, None);
+        let mut cursors = Vec::new();
+        while let Some(Next::Row(placed)) = tail.placed_past().await.expect("store") {
+            cursors.push(placed.cursor);
+        }
+        // A row that is only just there has the place that the file says.
+        store.append(None, LeaseLost { seconds: 9 }).await.expect("append");
+        let Some(Next::Row(live)) = tail.placed().await.expect("store") else {
+            panic!("no row")
+        };
+        assert_eq!(Some(&live.cursor), store.cursor(7).await.expect("cursor").as_ref());
+
+        let mut on = Tail::resume(&store, &cursors[3], None).await.expect("resume");
+        assert_eq!(places(&mut on).await, [Ok(5), Ok(6), Ok(7)]);
+        let mut other = cursors[3].clone();
+        other.hash = "0".repeat(64);
+        let mut anew = Tail::resume(&store, &other, None).await.expect("resume");
+        let all = [Ok(1), Ok(2), Ok(3), Ok(4), Ok(5), Ok(6), Ok(7)];
+        assert_eq!(
+            places(&mut anew).await,
+            [&[Err(ResyncReason::OtherHistory)][..], &all[..]].concat()
+        );
+
+        // Rows that are dropped while somebody reads them.
+        let mut slow = Tail::resume(&store, &cursors[0], None).await.expect("resume");
+        let mut from_the_start = Tail::after(&store, 0, None, None);
+        let nothing = clawker_store::Limits {
+            max_bytes: u64::MAX,
+            max_age: std::time::Duration::ZERO,
+        };
+        store.retain(nothing, 1 << 50).await.expect("retain");
+        store.append(None, LeaseLost { seconds: 10 }).await.expect("append");
+        assert_eq!(places(&mut slow).await, [Err(ResyncReason::Dropped), Ok(8)]);
+        assert_eq!(places(&mut from_the_start).await, [Ok(8)]);
+        store.close().await;
     }
 }

@@ -426,6 +426,9 @@ pub struct WatchEventsRequest {
     /// Only those of this agent.
     #[prost(string, tag = "4")]
     pub agent: ::prost::alloc::string::String,
+    /// After a row that was shown before, as its `cursor`; then neither after_seq nor since_ms.
+    #[prost(string, tag = "5")]
+    pub cursor: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EventRow {
@@ -440,6 +443,100 @@ pub struct EventRow {
     /// The body, as JSON.
     #[prost(string, tag = "5")]
     pub body: ::prost::alloc::string::String,
+    /// The row's place in this journal, to go on from.
+    #[prost(string, tag = "6")]
+    pub cursor: ::prost::alloc::string::String,
+    /// If set, this is no row: the rows that follow don't follow what was seen before.
+    #[prost(message, optional, tag = "7")]
+    pub resync: ::core::option::Option<Resync>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Resync {
+    /// other-journal, other-history, ahead or dropped
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    /// The cursor after which the rows that follow begin.
+    #[prost(string, tag = "2")]
+    pub from: ::prost::alloc::string::String,
+    /// The reason, for people.
+    #[prost(string, tag = "3")]
+    pub detail: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditVerifyRequest {
+    /// Heads that were handed out earlier.
+    #[prost(message, repeated, tag = "1")]
+    pub heads: ::prost::alloc::vec::Vec<SignedHead>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AuditReport {
+    #[prost(bool, tag = "1")]
+    pub sound: bool,
+    #[prost(string, tag = "2")]
+    pub journal: ::prost::alloc::string::String,
+    /// The host's public key, in hex.
+    #[prost(string, tag = "3")]
+    pub key: ::prost::alloc::string::String,
+    /// The last row that was dropped: those after it were checked.
+    #[prost(uint64, tag = "4")]
+    pub from: u64,
+    #[prost(uint64, tag = "5")]
+    pub last: u64,
+    #[prost(uint64, tag = "6")]
+    pub heads: u64,
+    /// Heads of the request that are older than the oldest row.
+    #[prost(uint64, tag = "7")]
+    pub too_old: u64,
+    /// The first of them.
+    #[prost(message, repeated, tag = "8")]
+    pub findings: ::prost::alloc::vec::Vec<AuditFinding>,
+    /// How many there are.
+    #[prost(uint64, tag = "9")]
+    pub found: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditFinding {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditHeadRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedHead {
+    #[prost(string, tag = "1")]
+    pub journal: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    /// These three in hex.
+    #[prost(string, tag = "3")]
+    pub hash: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub signature: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "6")]
+    pub at_ms: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditExportRequest {
+    /// Empty: from the oldest row.
+    #[prost(string, tag = "1")]
+    pub cursor: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuditLine {
+    /// One JSON object: a row, or `{"head": …}`.
+    #[prost(string, tag = "1")]
+    pub json: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupPiece {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub bytes: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatusRequest {}
@@ -954,6 +1051,100 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("clawker.admin.v1.AdminService", "GetStatus"));
             self.inner.unary(req, path, codec).await
         }
+        /// Whether the journal is what was written.
+        pub async fn audit_verify(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuditVerifyRequest>,
+        ) -> std::result::Result<tonic::Response<super::AuditReport>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/AuditVerify",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("clawker.admin.v1.AdminService", "AuditVerify"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Signs the journal's end, and hands it out.
+        pub async fn audit_head(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuditHeadRequest>,
+        ) -> std::result::Result<tonic::Response<super::SignedHead>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/AuditHead",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("clawker.admin.v1.AdminService", "AuditHead"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The rows as they are stored, then the signed heads.
+        pub async fn audit_export(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuditExportRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AuditLine>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/AuditExport",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("clawker.admin.v1.AdminService", "AuditExport"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// The journal, the host key and the authority at one moment, as a tar archive in pieces.
+        pub async fn backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupPiece>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/Backup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("clawker.admin.v1.AdminService", "Backup"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Ends the control plane, after doing to the agents what is asked.
         pub async fn shutdown(
             &mut self,
@@ -1096,6 +1287,41 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::GetStatusRequest>,
         ) -> std::result::Result<tonic::Response<super::Status>, tonic::Status>;
+        /// Whether the journal is what was written.
+        async fn audit_verify(
+            &self,
+            request: tonic::Request<super::AuditVerifyRequest>,
+        ) -> std::result::Result<tonic::Response<super::AuditReport>, tonic::Status>;
+        /// Signs the journal's end, and hands it out.
+        async fn audit_head(
+            &self,
+            request: tonic::Request<super::AuditHeadRequest>,
+        ) -> std::result::Result<tonic::Response<super::SignedHead>, tonic::Status>;
+        /// Server streaming response type for the AuditExport method.
+        type AuditExportStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AuditLine, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The rows as they are stored, then the signed heads.
+        async fn audit_export(
+            &self,
+            request: tonic::Request<super::AuditExportRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::AuditExportStream>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Backup method.
+        type BackupStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupPiece, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The journal, the host key and the authority at one moment, as a tar archive in pieces.
+        async fn backup(
+            &self,
+            request: tonic::Request<super::BackupRequest>,
+        ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
         /// Ends the control plane, after doing to the agents what is asked.
         async fn shutdown(
             &self,
@@ -1892,6 +2118,188 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/AuditVerify" => {
+                    #[allow(non_camel_case_types)]
+                    struct AuditVerifySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::AuditVerifyRequest>
+                    for AuditVerifySvc<T> {
+                        type Response = super::AuditReport;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuditVerifyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::audit_verify(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AuditVerifySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/AuditHead" => {
+                    #[allow(non_camel_case_types)]
+                    struct AuditHeadSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::AuditHeadRequest>
+                    for AuditHeadSvc<T> {
+                        type Response = super::SignedHead;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuditHeadRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::audit_head(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AuditHeadSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/AuditExport" => {
+                    #[allow(non_camel_case_types)]
+                    struct AuditExportSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::AuditExportRequest>
+                    for AuditExportSvc<T> {
+                        type Response = super::AuditLine;
+                        type ResponseStream = T::AuditExportStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuditExportRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::audit_export(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AuditExportSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/Backup" => {
+                    #[allow(non_camel_case_types)]
+                    struct BackupSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::BackupRequest>
+                    for BackupSvc<T> {
+                        type Response = super::BackupPiece;
+                        type ResponseStream = T::BackupStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
