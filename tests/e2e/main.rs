@@ -3,16 +3,15 @@
 //! Needs root and Docker; without them a test fails and says so. A test that is named after a hole shows that the
 //! hole is closed.
 
-mod absent;
 mod contain;
 mod crash;
 mod daemon;
 mod freeze;
 mod hostile;
+mod identity;
 mod journal;
 mod policy;
 mod prepare;
-mod restarts;
 mod rig;
 mod run;
 mod starts;

@@ -10,7 +10,7 @@
 //! ```
 
 mod control;
-pub(crate) mod convert;
+mod convert;
 mod hub;
 mod io;
 mod register;

@@ -82,4 +82,5 @@ pub enum Verb {
     Audit(verb::audit::Args),
     Backup(verb::backup::Args),
     Restore(verb::restore::Args),
+    Ca(verb::ca::Args),
 }

@@ -79,6 +79,7 @@ async fn with_client(verb: Verb, client: &mut Client, term: &mut Term) -> Result
         Verb::Why(args) => verb::why::run(args, client, term).await,
         Verb::Audit(args) => verb::audit::run(args, client, term).await,
         Verb::Backup(args) => verb::backup::run(args, client, term).await,
+        Verb::Ca(args) => verb::ca::run(args, client, term).await,
         Verb::Events(args) => verb::events::run(args, client, term).await,
         Verb::Status(args) => verb::status::run(args, client, term).await,
     }

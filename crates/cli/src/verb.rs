@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod ca;
 pub mod contain;
 pub mod down;
 pub mod events;

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use clawker_engine::rotation::{Holder, next};
+use clawker_engine::rotation::{Holder, Roots, Step, next};
 use clawker_model::FullName;
 use clawker_model::event::AuthorityRotated;
 use tokio::sync::Notify;
 
 use crate::core::{Core, now_ms};
+use crate::fault::fault_point;
 
 /// How often a root's end is looked at.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -63,6 +64,13 @@ impl Holders {
 
     fn begun(&self) {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Connected, trusted agents: all, and those that have acknowledged all there is to know.
+    pub fn count(&self, roots: &Roots) -> (usize, usize) {
+        let holders = self.snapshot();
+        let current = holders.iter().filter(|holder| roots.is_current(holder)).count();
+        (holders.len(), current)
     }
 
     fn snapshot(&self) -> Vec<Holder> {
@@ -121,6 +129,17 @@ async fn advance(core: &Core) -> Duration {
         if let Err(error) = core.signer.step(step).await {
             core.board.degraded("authority", error.to_string()).await;
             return AGAIN;
+        }
+        match step {
+            Step::Introduce => {
+                fault_point!("authority-introduced");
+            }
+            Step::Switch => {
+                fault_point!("authority-switched");
+            }
+            Step::Retire => {
+                fault_point!("authority-retired");
+            }
         }
         core.board.recovered("authority").await;
         core.holders.begun();

@@ -3,5 +3,4 @@
 pub mod containment;
 pub mod register;
 pub mod renewal;
-pub mod restart;
 pub mod rotation;

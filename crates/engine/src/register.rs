@@ -24,6 +24,8 @@ pub struct Shown {
 /// What the kernel and the store say of the start that the peer belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attested {
+    /// The agent whose listener it is.
+    pub name: FullName,
     pub container: ContainerId,
     pub start: u64,
     /// Generation in force after the preamble, and the hash of the key issued with it.
@@ -69,8 +71,12 @@ pub fn classify(row: Option<&RegistryRow>, shown: Option<&Shown>, attested: &Att
         return Classified::Untrusted(UntrustedReason::ThumbprintMismatch);
     }
     let Some(row) = row else { return Classified::Miss };
-    if row.generation == attested.generation && row.key_hash == shown.key_hash && row.start == attested.start {
+    let same = row.generation == attested.generation && row.key_hash == shown.key_hash && row.start == attested.start;
+    if same && (row.thumbprint == shown.thumbprint || row.previous_thumbprint.as_ref() == Some(&shown.thumbprint)) {
         Classified::Match
+    } else if same {
+        // Of the right key, and replaced since.
+        Classified::Untrusted(UntrustedReason::ThumbprintMismatch)
     } else if row.generation < attested.generation {
         Classified::Miss
     } else {
@@ -150,6 +156,13 @@ pub fn admit(
             "the container's labels name another agent",
         );
     }
+    // The leaf's CN was judged against this name; so it is the one that the request says, too.
+    if attested.name != name {
+        return refuse(
+            UntrustedReason::CnMismatch,
+            "the leaf's CN isn't the name in the request",
+        );
+    }
     match classify(row, Some(shown), attested) {
         Classified::Match => return Admission::Known,
         // A renewable one isn't believed, and was refused above; the session renews it first.
@@ -184,187 +197,4 @@ fn parse(claim: &Claim<'_>) -> Result<FullName, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(key: &str) -> Shown {
-        Shown {
-            thumbprint: Thumbprint::parse(&"ab".repeat(32)).expect("hex"),
-            key_hash: key.into(),
-            judged: Ok(()),
-            sound_but_for_its_chain: true,
-        }
-    }
-
-    fn attested(start: u64, generation: u64) -> Attested {
-        let container = ContainerId::parse(&"cd".repeat(32)).expect("hex");
-        Attested {
-            container,
-            start,
-            generation,
-            issued_key: Some("key".into()),
-            issued_leaf: None,
-            recovered: 0,
-        }
-    }
-
-    fn row(start: u64, generation: u64) -> RegistryRow {
-        RegistryRow {
-            container: attested(1, 1).container,
-            name: FullName::parse("clawker.p.a").expect("name"),
-            start,
-            generation,
-            key_hash: "key".into(),
-            thumbprint: shown("key").thumbprint,
-            previous_thumbprint: None,
-            registered_at_ms: 0,
-        }
-    }
-
-    #[test]
-    fn hello_is_classified_by_generation_key_and_start() {
-        use Classified::{Match, Miss, Untrusted};
-        let good = shown("key");
-        let cases = [
-            ("known", Some(row(1, 1)), attested(1, 1), Match),
-            ("first", None, attested(1, 1), Miss),
-            ("docker restart: a new bundle", Some(row(1, 1)), attested(2, 2), Miss),
-            (
-                "older than the row",
-                Some(row(2, 2)),
-                attested(1, 1),
-                Untrusted(UntrustedReason::GenerationReplayed),
-            ),
-            (
-                "same generation, another start",
-                Some(row(1, 1)),
-                attested(2, 1),
-                Untrusted(UntrustedReason::GenerationReplayed),
-            ),
-        ];
-        for (what, row, attested, expected) in cases {
-            assert_eq!(classify(row.as_ref(), Some(&good), &attested), expected, "{what}");
-        }
-        let other_key = classify(Some(&row(1, 1)), Some(&shown("other")), &attested(1, 1));
-        assert_eq!(other_key, Untrusted(UntrustedReason::ThumbprintMismatch));
-        let expired = Shown {
-            judged: Err(UntrustedReason::CertExpired),
-            ..good
-        };
-        assert_eq!(
-            classify(None, Some(&expired), &attested(1, 1)),
-            Untrusted(UntrustedReason::CertExpired)
-        );
-        assert_eq!(
-            classify(None, None, &attested(1, 1)),
-            Untrusted(UntrustedReason::CertMalformed)
-        );
-    }
-
-    #[test]
-    fn a_leaf_that_ran_out_is_renewed_for_the_one_whom_it_was_given_to() {
-        let expired = Shown {
-            judged: Err(UntrustedReason::CertExpired),
-            ..shown("key")
-        };
-        let reason = UntrustedReason::CertExpired;
-        let known = attested(1, 1);
-        let given = Attested {
-            issued_leaf: Some(expired.thumbprint.clone()),
-            ..attested(1, 1)
-        };
-        let renewed = RegistryRow {
-            thumbprint: Thumbprint::parse(&"ff".repeat(32)).expect("hex"),
-            previous_thumbprint: Some(expired.thumbprint.clone()),
-            ..row(1, 1)
-        };
-        for (what, row, attested) in [
-            ("registered", Some(row(1, 1)), &known),
-            ("with a renewal that it never got", Some(renewed), &known),
-            ("not registered yet", None, &given),
-        ] {
-            let seen = classify(row.as_ref(), Some(&expired), attested);
-            assert_eq!(seen, Classified::Renewable(reason), "{what}");
-        }
-        let gone = Shown {
-            judged: Err(UntrustedReason::ChainInvalid),
-            ..expired.clone()
-        };
-        let seen = classify(Some(&row(1, 1)), Some(&gone), &known);
-        assert_eq!(
-            seen,
-            Classified::Renewable(UntrustedReason::ChainInvalid),
-            "its root was retired"
-        );
-
-        let other_key = Shown {
-            key_hash: "other".into(),
-            ..expired.clone()
-        };
-        let misnamed = Shown {
-            sound_but_for_its_chain: false,
-            ..expired.clone()
-        };
-        let often = Attested {
-            recovered: MAX_RECOVERIES,
-            ..known.clone()
-        };
-        for (what, row, shown, attested) in [
-            ("never given", None, &expired, &known),
-            ("another key", Some(row(1, 1)), &other_key, &known),
-            ("another name", Some(row(1, 1)), &misnamed, &known),
-            (
-                "of an earlier start",
-                Some(row(1, 1)),
-                &expired,
-                &super::tests::attested(2, 2),
-            ),
-            ("too often", Some(row(1, 1)), &expired, &often),
-        ] {
-            let seen = classify(row.as_ref(), Some(shown), attested);
-            assert_eq!(seen, Classified::Untrusted(reason), "{what}");
-        }
-    }
-
-    fn admission(project: &str, agent: &str, token: Token, row: Option<RegistryRow>) -> Admission {
-        let labels = FullName::parse("clawker.p.a").expect("name");
-        admit(
-            &Claim { project, agent, token },
-            Some(&shown("key")),
-            &attested(1, 1),
-            Some(&labels),
-            row.as_ref(),
-            5,
-        )
-    }
-
-    #[test]
-    fn register_admits_one_who_is_who_he_says() {
-        let Admission::Admit(row) = admission("p", "a", Token::Valid, None) else {
-            panic!("refused")
-        };
-        assert_eq!((row.start, row.generation, row.registered_at_ms), (1, 1, 5));
-        assert_eq!(
-            admission("p", "a", Token::Missing, Some(row)),
-            Admission::Known,
-            "a retry after the row was written"
-        );
-        assert_eq!(admission("p", "a", Token::Stale, None), Admission::Again);
-    }
-
-    #[test]
-    fn register_refuses_everybody_else() {
-        for (project, agent, token, reason) in [
-            ("p", "b", Token::Valid, UntrustedReason::LabelMismatch),
-            ("", "a", Token::Valid, UntrustedReason::LabelMismatch),
-            ("P", "a", Token::Valid, UntrustedReason::RegisterFailed),
-            ("p", "../a", Token::Valid, UntrustedReason::RegisterFailed),
-            ("p", "a", Token::Missing, UntrustedReason::RegisterFailed),
-        ] {
-            let Admission::Refused(seen, _) = admission(project, agent, token, None) else {
-                panic!("{agent} came in")
-            };
-            assert_eq!(seen, reason, "{project}.{agent}");
-        }
-    }
-}
+mod tests;

@@ -307,6 +307,16 @@ impl AdminService for Fake {
         Ok(play(self.with(|scene| scene.events.remove(0))))
     }
 
+    async fn get_authority(&self, _: Request<GetAuthorityRequest>) -> Answer<Authority> {
+        self.asked("ca")?;
+        Ok(Response::new(authority()))
+    }
+
+    async fn rotate_authority(&self, _: Request<RotateAuthorityRequest>) -> Answer<Authority> {
+        self.asked("ca rotate")?;
+        Ok(Response::new(authority()))
+    }
+
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<clawker_wire::admin::Status> {
         self.asked("status")?;
         Ok(Response::new(self.with(|scene| scene.status.clone())))
@@ -315,6 +325,28 @@ impl AdminService for Fake {
     async fn shutdown(&self, request: Request<ShutdownRequest>) -> Answer<Done> {
         self.asked(format!("shutdown {}", request.into_inner().agents))?;
         Ok(Response::new(Done {}))
+    }
+}
+
+/// In the middle of a rotation.
+fn authority() -> Authority {
+    Authority {
+        phase: "introduced".into(),
+        roots: vec![
+            Root {
+                id: "aa".repeat(32),
+                signs: true,
+                not_after: Some(2_000_000_000),
+            },
+            Root {
+                id: "bb".repeat(32),
+                signs: false,
+                not_after: None,
+            },
+        ],
+        leaf_seconds: 3600,
+        agents: 3,
+        agents_current: 1,
     }
 }
 

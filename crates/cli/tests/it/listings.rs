@@ -184,6 +184,27 @@ async fn status_for_people() {
     assert_snapshot!(seen.out(), @r#"{"agents":3,"cgroup":"v1, cgroupfs","cp_life":"k3v9","engine":"Docker 20.10.24, API 1.41","journal_seq":1234,"plugins":[{"digest":"dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd","kind":"policy","mode":"enforce","name":"egress-guard","version":"0.1.0"}],"sessions":1,"started_ms":1769839200000,"state_dir":"/var/lib/clawker","subsystems":[{"degraded":false,"detail":"","name":"docker"},{"degraded":true,"detail":"nf_tables: no such file","name":"netfilter"}],"version":"0.1.0"}"#);
 }
 
+#[tokio::test]
+async fn the_authority_in_the_middle_of_a_rotation() {
+    let stage = Stage::new();
+    let seen = stage.run(&["ca"], Props::default()).await;
+    let out = seen.out();
+    for part in [
+        "a new root is trusted, and signs once all agents know it",
+        "aaaaaaaaaaaaaaaa  signs, ends in ",
+        "bbbbbbbbbbbbbbbb  trusted\n",
+        "3 trusted agents connected, 1 of them up to date",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let seen = stage.run(&["ca", "rotate", "--json"], Props::default()).await;
+    let object: serde_json::Value = serde_json::from_str(seen.out()).expect("one object");
+    assert_eq!(
+        (&object["phase"], &object["agents_current"]),
+        (&"introduced".into(), &1.into())
+    );
+}
+
 fn healthy() -> Status {
     Status {
         version: "0.1.0".into(),

@@ -5,18 +5,18 @@
 //!                                        └─────────────┴──────────┴──▶ all of it undone, AgentCreateFailed
 //! ```
 
-use clawker_docker::{CreateContainer, Docker, Image};
+use clawker_docker::{AGENT_DIR, CreateContainer, Docker, Image};
+use clawker_model::agent::OnOrphan;
 use clawker_model::event::{AgentCreateFailed, AgentCreated, AgentCreating, OperatorCommand};
 use clawker_model::{AgentSpec, ContainerId, Egress, FullName, Mount, Network, Resources, RunId, exit};
 use clawker_wire::admin::{CreateAgentRequest, CreateAgentResponse, Secret};
 use futures::StreamExt as _;
 use tonic::Code;
 
-use super::absence::Wanted;
 use super::error::Fault;
 use super::naming::{Creating, name, taken};
 use super::socket::Peer;
-use super::{absence, egress, limits, merge, secrets};
+use super::{egress, limits, merge, secrets};
 use crate::core::Core;
 
 /// What the request says, before image and engine are asked.
@@ -24,7 +24,7 @@ struct Wish {
     name: FullName,
     egress: Egress,
     network: Network,
-    without: Wanted,
+    on_orphan: OnOrphan,
     secrets: Vec<clawker_model::SecretRef>,
 }
 
@@ -40,7 +40,18 @@ impl Wish {
                 "none" => Network::None,
                 name => Network::Named { name: name.to_owned() },
             },
-            without: Wanted::read(request)?,
+            on_orphan: match request.on_orphan.as_str() {
+                "continue" => OnOrphan::Continue,
+                "" | "freeze" => OnOrphan::Freeze,
+                "stop" => OnOrphan::Stop,
+                other => {
+                    let other: String = other.chars().take(40).collect();
+                    return Err(Fault::usage(
+                        format!("on-orphan `{other}`"),
+                        "it is one of continue, freeze, stop",
+                    ));
+                }
+            },
             secrets: secrets::references(&request.secrets)?,
         })
     }
@@ -68,7 +79,6 @@ pub async fn create(
     let image = image(&core.docker, &request.image).await?;
     network(core, &wish.network).await?;
     let spec = spec(core, &wish, &image, &request, peer)?;
-    let entrypoint = absence::entrypoint(&spec)?;
 
     let run = core.agents.prepare_run().await?;
     let making = AgentCreating {
@@ -79,7 +89,7 @@ pub async fn create(
         core.agents.discard_run(&run.id).await;
         return Err(error.into());
     }
-    let container = container(core, &spec, &run.id, run.path.clone(), entrypoint);
+    let container = container(core, &spec, &run.id, run.path.clone());
     match make(core, &name, &run.id, &container, request.secrets).await {
         Ok(id) => Ok(CreateAgentResponse {
             name: name.to_string(),
@@ -203,24 +213,16 @@ fn spec(core: &Core, wish: &Wish, image: &Image, request: &CreateAgentRequest, p
         },
         plan: core.plugins.plan.clone(),
         remove: request.remove,
-        on_orphan: wish.without.on_orphan,
-        absence: wish.without.absence.clone(),
-        restart: wish.without.restart,
+        on_orphan: wish.on_orphan,
         unsafe_options: request.unsafe_options.clone(),
     })
 }
 
-fn container(
-    core: &Core,
-    spec: &AgentSpec,
-    run: &RunId,
-    run_dir: std::path::PathBuf,
-    entrypoint: Vec<String>,
-) -> CreateContainer {
+fn container(core: &Core, spec: &AgentSpec, run: &RunId, run_dir: std::path::PathBuf) -> CreateContainer {
     CreateContainer {
         name: spec.name.clone(),
         image_id: spec.image_id.clone(),
-        entrypoint,
+        entrypoint: entrypoint(spec.on_orphan),
         cmd: spec.main.argv.clone(),
         labels: core.labels().of(&spec.name, &spec.owner, run),
         tty: spec.main.tty,
@@ -237,6 +239,23 @@ fn container(
     }
 }
 
+/// clawkerd, and what it must know before anybody talks to it. It reads nothing but its arguments.
+fn entrypoint(on_orphan: OnOrphan) -> Vec<String> {
+    let on_orphan = match on_orphan {
+        OnOrphan::Continue => "continue",
+        OnOrphan::Freeze => "freeze",
+        OnOrphan::Stop => "stop",
+    };
+    let clawkerd = format!("{AGENT_DIR}/clawkerd");
+    vec![
+        clawkerd,
+        "init".into(),
+        "--on-absent=await".into(),
+        format!("--on-orphan={on_orphan}"),
+        "--".into(),
+    ]
+}
+
 /// What no agent may be shown: our state, our socket and where the engine keeps its own.
 fn protected(core: &Core) -> Vec<std::path::PathBuf> {
     let mut paths = vec![core.config.state_dir.clone(), core.config.admin_socket.clone()];
@@ -251,6 +270,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn clawkerd_is_told_by_arguments_alone() {
+        assert_eq!(
+            entrypoint(OnOrphan::Stop),
+            [
+                "/.clawker/clawkerd",
+                "init",
+                "--on-absent=await",
+                "--on-orphan=stop",
+                "--"
+            ]
+        );
+    }
+
+    #[test]
     fn a_wish_is_read_or_refused_by_name() {
         let read = |change: fn(&mut CreateAgentRequest)| {
             let mut request = CreateAgentRequest {
@@ -263,8 +296,8 @@ mod tests {
         };
         let plain = read(|_| {}).expect("plain");
         assert_eq!(
-            (plain.egress, plain.network, plain.without),
-            (Egress::Open, Network::Default, Wanted::default())
+            (plain.egress, plain.network, plain.on_orphan),
+            (Egress::Open, Network::Default, OnOrphan::Freeze)
         );
         assert_eq!(
             read(|r| r.network = "none".into()).expect("none").network,

@@ -11,9 +11,9 @@
 //!                                                            └─ events, status ◄── store, agents, board
 //! ```
 
-mod absence;
 mod attach;
 mod audit;
+mod authority;
 mod backup;
 mod contain;
 mod create;
@@ -29,7 +29,6 @@ mod logs;
 mod merge;
 mod naming;
 mod resolve;
-mod restarts;
 mod secrets;
 mod service;
 mod shutdown;

@@ -18,7 +18,7 @@ use super::naming::Creating;
 use super::resolve::resolve;
 use super::shutdown::{self, Fate};
 use super::socket::{self, AdminError, Peer};
-use super::{attach, audit, backup, contain, create, events, exec, lifecycle, logs, restarts, status};
+use super::{attach, audit, authority, backup, contain, create, events, exec, lifecycle, logs, status};
 use crate::core::Core;
 
 /// Listens on the admin socket and serves until shutdown.
@@ -109,7 +109,6 @@ impl AdminService for Service {
         let started = self.whole(async move {
             let found = resolve(&core, &request.agent).await?;
             note(&core, Some(&found.name), peer, "start", String::new()).await?;
-            restarts::begin(&core, &found, peer).await?;
             lifecycle::start(core, request).await
         });
         Ok(Response::new(started.await?))
@@ -121,7 +120,6 @@ impl AdminService for Service {
         let stopped = self.whole(async move {
             let found = resolve(&core, &request.agent).await?;
             note(&core, Some(&found.name), peer, "stop", seconds(request.timeout)).await?;
-            restarts::end(&core, &found, peer, "stop").await?;
             lifecycle::stop(&core, &found, request.timeout).await
         });
         stopped.await?;
@@ -134,7 +132,6 @@ impl AdminService for Service {
         let restarted = self.whole(async move {
             let found = resolve(&core, &request.agent).await?;
             note(&core, Some(&found.name), peer, "restart", seconds(request.timeout)).await?;
-            restarts::begin(&core, &found, peer).await?;
             lifecycle::restart(&core, &found, request.timeout).await
         });
         restarted.await?;
@@ -174,9 +171,8 @@ impl AdminService for Service {
     }
 
     async fn attach(&self, request: Request<Streaming<wire::AttachInput>>) -> Answer<Self::AttachStream> {
-        let peer = Self::peer(&request)?;
         Ok(Response::new(
-            attach::attach(self.core.clone(), peer, request.into_inner()).await?,
+            attach::attach(self.core.clone(), request.into_inner()).await?,
         ))
     }
 
@@ -224,6 +220,21 @@ impl AdminService for Service {
         Ok(Response::new(
             events::watch(self.core.clone(), request.into_inner()).await?,
         ))
+    }
+
+    async fn get_authority(&self, _: Request<wire::GetAuthorityRequest>) -> Answer<wire::Authority> {
+        Ok(Response::new(authority::show(&self.core)))
+    }
+
+    async fn rotate_authority(&self, request: Request<wire::RotateAuthorityRequest>) -> Answer<wire::Authority> {
+        let peer = Self::peer(&request)?;
+        let core = self.core.clone();
+        let asked = self.whole(async move {
+            note(&core, None, peer, "ca rotate", String::new()).await?;
+            core.holders.ask(&peer.operator());
+            Ok(authority::show(&core))
+        });
+        Ok(Response::new(asked.await?))
     }
 
     async fn get_status(&self, _: Request<wire::GetStatusRequest>) -> Answer<wire::Status> {

@@ -285,6 +285,7 @@ mod tests {
 
     fn attested(start: u64) -> Attested {
         Attested {
+            name: FullName::parse("clawker.a").expect("name"),
             container: ContainerId::parse(&"ab".repeat(32)).expect("id"),
             start,
             generation: 1,

@@ -100,9 +100,7 @@ fn creating(agent: usize) -> Event {
         resources: Resources::default(),
         plan: Plan::default(),
         remove: false,
-        on_orphan: Default::default(),
-        absence: Default::default(),
-        restart: Default::default(),
+        on_orphan: clawker_model::agent::OnOrphan::Freeze,
         unsafe_options: Vec::new(),
     };
     AgentCreating {

@@ -54,21 +54,12 @@ pub struct CreateAgentRequest {
     pub pids: ::core::option::Option<u32>,
     #[prost(bool, tag = "20")]
     pub allow_sudo: bool,
-    /// continue, freeze (default) or stop, with `:SECONDS` for a lease of the agent's own
+    /// continue, freeze (default) or stop
     #[prost(string, tag = "21")]
     pub on_orphan: ::prost::alloc::string::String,
     /// What `--unsafe-<what>` names.
     #[prost(string, repeated, tag = "22")]
     pub unsafe_options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// await (default), await:SECONDS or defaults:SECONDS
-    #[prost(string, tag = "23")]
-    pub on_absent: ::prost::alloc::string::String,
-    /// no (default), on-failure, on-failure:TIMES, always or unless-stopped
-    #[prost(string, tag = "24")]
-    pub restart: ::prost::alloc::string::String,
-    /// With defaults: the command may run before anybody has verified the network policy.
-    #[prost(bool, tag = "25")]
-    pub unverified_network: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Secret {
@@ -601,6 +592,38 @@ pub struct ShutdownRequest {
     /// stop, leave or freeze
     #[prost(string, tag = "1")]
     pub agents: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetAuthorityRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateAuthorityRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Authority {
+    /// standby, introduced or switched
+    #[prost(string, tag = "1")]
+    pub phase: ::prost::alloc::string::String,
+    /// The one that signs first.
+    #[prost(message, repeated, tag = "2")]
+    pub roots: ::prost::alloc::vec::Vec<Root>,
+    /// Seconds that an agent's leaf is valid.
+    #[prost(uint32, tag = "3")]
+    pub leaf_seconds: u32,
+    /// Connected, trusted agents: all, and those that have acknowledged all there is to know.
+    #[prost(uint32, tag = "4")]
+    pub agents: u32,
+    #[prost(uint32, tag = "5")]
+    pub agents_current: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Root {
+    /// SHA-256 of its certificate, in hex.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub signs: bool,
+    /// Seconds since the Unix epoch; only of the one that signs.
+    #[prost(int64, optional, tag = "3")]
+    pub not_after: ::core::option::Option<i64>,
 }
 /// Generated client implementations.
 pub mod admin_service_client {
@@ -1154,6 +1177,54 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("clawker.admin.v1.AdminService", "Backup"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The host's roots, and how far a rotation of them is.
+        pub async fn get_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<super::Authority>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/GetAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("clawker.admin.v1.AdminService", "GetAuthority"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Begins to replace the root that signs; one that is under way goes on.
+        pub async fn rotate_authority(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<super::Authority>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/RotateAuthority",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("clawker.admin.v1.AdminService", "RotateAuthority"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Ends the control plane, after doing to the agents what is asked.
         pub async fn shutdown(
             &mut self,
@@ -1331,6 +1402,16 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::BackupRequest>,
         ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
+        /// The host's roots, and how far a rotation of them is.
+        async fn get_authority(
+            &self,
+            request: tonic::Request<super::GetAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<super::Authority>, tonic::Status>;
+        /// Begins to replace the root that signs; one that is under way goes on.
+        async fn rotate_authority(
+            &self,
+            request: tonic::Request<super::RotateAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<super::Authority>, tonic::Status>;
         /// Ends the control plane, after doing to the agents what is asked.
         async fn shutdown(
             &self,
@@ -2309,6 +2390,96 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/GetAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAuthoritySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetAuthorityRequest>
+                    for GetAuthoritySvc<T> {
+                        type Response = super::Authority;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/RotateAuthority" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateAuthoritySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RotateAuthorityRequest>
+                    for RotateAuthoritySvc<T> {
+                        type Response = super::Authority;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateAuthorityRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::rotate_authority(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
