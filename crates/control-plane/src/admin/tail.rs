@@ -217,7 +217,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let store = Store::open(dir.path(), "life").expect("store");
         for n in 0..6 {
-            store.append(None, LeaseLost { seconds: n }).await.expect("append");
+            store.append(None, lost(n)).await.expect("append");
         }
         let mut tail = Tail::after(&store, 0, None, None);
         let mut cursors = Vec::new();
@@ -225,7 +225,7 @@ mod tests {
             cursors.push(placed.cursor);
         }
         // A row that is only just there has the place that the file says.
-        store.append(None, LeaseLost { seconds: 9 }).await.expect("append");
+        store.append(None, lost(9)).await.expect("append");
         let Some(Next::Row(live)) = tail.placed().await.expect("store") else {
             panic!("no row")
         };
@@ -250,7 +250,7 @@ mod tests {
             max_age: std::time::Duration::ZERO,
         };
         store.retain(nothing, 1 << 50).await.expect("retain");
-        store.append(None, LeaseLost { seconds: 10 }).await.expect("append");
+        store.append(None, lost(10)).await.expect("append");
         assert_eq!(places(&mut slow).await, [Err(ResyncReason::Dropped), Ok(8)]);
         assert_eq!(places(&mut from_the_start).await, [Ok(8)]);
         store.close().await;

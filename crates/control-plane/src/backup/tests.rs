@@ -24,7 +24,11 @@ async fn host() -> (TempDir, Store) {
 
 async fn grow(store: &Store, rows: u32) {
     for seconds in 0..rows {
-        store.append(None, LeaseLost { seconds }).await.expect("append");
+        let lost = LeaseLost {
+            seconds,
+            then: Default::default(),
+        };
+        store.append(None, lost).await.expect("append");
     }
 }
 
