@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::cgroups::Cgroups;
 use super::container::{Bind, Recipe, Spawner};
 
-/// In every id of ours, behind the first twelve digits, which have to differ.
-const MARK: &str = "c1a93e2d5c02e0";
+/// In every id of a rig, behind the first twelve digits, which have to differ; the rig's pid follows.
+const MARK: &str = "c1a93e2d";
 /// Events that a slow listener may lag behind by; what is older is lost to it, as with Docker.
 const EVENTS: usize = 65_536;
 /// Containers that are being started at a time.
@@ -111,7 +111,7 @@ impl Engine {
     pub fn open(dir: PathBuf) -> Result<Arc<Self>> {
         let cgroups = Cgroups::find()?;
         cgroups
-            .sweep(|id| id.get(12..12 + MARK.len()) == Some(MARK))
+            .sweep(|id| maker(id).is_some_and(|pid| !is_a_rig(pid)))
             .context("removing what an earlier rig left")?;
         let (staging, bin) = (dir.join("root"), dir.join("bin"));
         for folder in [&staging, &bin] {
@@ -157,7 +157,7 @@ impl Engine {
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(|errno| Refusal::new(500, format!("randomness: {errno}")))?;
         let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let id = format!("{}{MARK}{}", &hex[..12], &hex[12 + MARK.len()..]);
+        let id = format!("{}{MARK}{:08x}{}", &hex[..12], std::process::id(), &hex[28..]);
         let mut all = self.lock();
         if all.values().any(|one| one.name == name) {
             return Err(Refusal::new(409, format!("the name \"/{name}\" is in use")));
@@ -363,6 +363,16 @@ impl Engine {
     }
 }
 
+/// The pid of the rig that gave a container this id.
+fn maker(id: &str) -> Option<u32> {
+    let rest = id.get(12..)?.strip_prefix(MARK)?;
+    u32::from_str_radix(rest.get(..8)?, 16).ok()
+}
+
+fn is_a_rig(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "clawker-rig")
+}
+
 /// Its exit code, as Docker has it.
 async fn ended(pidfd: &Arc<OwnedFd>) -> Result<i32> {
     // SAFETY: an OwnedFd names the same open descriptor for as long as it lives.
@@ -398,4 +408,17 @@ fn now() -> String {
         rest / 60 % 60,
         rest % 60
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_rig_left_is_told_from_what_another_has() {
+        let id = format!("{}{MARK}{:08x}{}", "ab".repeat(6), 4711, "0".repeat(36));
+        assert_eq!((id.len(), maker(&id)), (64, Some(4711)));
+        assert_eq!(maker(&"ab".repeat(32)), None);
+        assert!(!is_a_rig(std::process::id()), "a test is no rig");
+    }
 }

@@ -18,6 +18,7 @@ mod engine;
 pub mod proxy;
 pub mod serve;
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -50,7 +51,8 @@ impl Rig {
         let log = std::fs::File::create(dir.path().join("rig.log")).context("the rig's log")?;
         let mut command = Command::new(bins::rig()?);
         command.arg(&socket).arg(dir.path()).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(log);
+        // A group of its own: a Ctrl-C is for whoever drops this.
+        command.stdout(Stdio::null()).stderr(log).process_group(0);
         host::end_with_us(&mut command);
         let child = command.spawn().context("starting clawker-rig")?;
         let mut rig = Self {
