@@ -112,12 +112,11 @@ impl Error {
     }
 
     /// Whether the request was judged and found wanting, as opposed to a fault that another try may not meet: over
-    /// gRPC the one is `PermissionDenied`, the other `Unavailable`.
+    /// gRPC the one is `PermissionDenied`, the other `Unavailable`. A spent token is of the others: the next one may do.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
             Error::ThumbprintTaken { .. }
-                | Error::TokenSpent
                 | Error::GenerationReplayed { .. }
                 | Error::Name(_)
                 | Error::BadCandidate { .. }

@@ -214,7 +214,7 @@ async fn live_through(dir: &Path, happenings: Vec<Happening>) {
         match happening {
             Happening::Event { agent, event } => match store.append(agent.map(name).as_ref(), event).await {
                 Ok(_) => {}
-                Err(e) if e.is_refusal() => {}
+                Err(e) if e.is_refusal() || e == crate::Error::TokenSpent => {}
                 Err(e) => panic!("{e}"),
             },
             Happening::Cut { agent, event } => {

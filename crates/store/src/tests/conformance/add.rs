@@ -144,6 +144,7 @@ async fn callers_translate_the_error_into_a_status(r: &impl Registry) {
     }
     for fault in [
         Error::Closed,
+        Error::TokenSpent,
         Error::Full {
             doing: "x",
             file: "f".into(),
