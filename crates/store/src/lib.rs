@@ -17,6 +17,7 @@
 //!
 //! A future that is dropped may leave its row written: the journal is what happened.
 
+mod admit;
 mod audit;
 mod backup;
 mod chain;

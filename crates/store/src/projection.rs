@@ -2,20 +2,21 @@
 //!
 //! `apply` is total and a function of the journal alone: no clock, no outcome of its own, and no event that
 //! it refuses, because the event has already happened. What may not happen is refused before it is
-//! journaled, by [`admit`]. An event about a container that isn't the agent's present one changes nothing
+//! journaled, by `admit`. An event about a container that isn't the agent's present one changes nothing
 //! of the agent.
+
+mod identity;
 
 use clawker_model::event::{Cause, RegistryRow};
 use clawker_model::{Action, Event, FullName};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 
-use crate::Error;
 use crate::chain::Hash;
-use crate::db::Db;
 use crate::query;
 use crate::record::{Exit, InitProgress, Issued};
-use crate::registry;
+
+use identity::{amend, burn, deny, write_registry};
 
 /// A row of the journal, as far as the projection is concerned.
 #[derive(Debug, Clone, Copy)]
@@ -61,43 +62,6 @@ pub(crate) const NOT_PROJECTED: &[&str] = &[
     "OperatorCommand",
     "AuthorityRotated",
 ];
-
-/// How long a spent token is remembered: far longer than one is good for.
-const KEEP_BURNT_MS: u64 = 3_600_000;
-
-/// Whether an event may be journaled at all.
-pub(crate) fn admit(state: &Db, event: &Event) -> Result<(), Error> {
-    if let Event::RegistryRowWritten(e) = event
-        && let Some(token) = &e.token
-        && query::is_burnt(&state.conn, token).map_err(state.error("checking a token"))?
-    {
-        return Err(Error::TokenSpent);
-    }
-    let error = state.error("checking a registry row");
-    let (container, thumbprints) = match event {
-        Event::RegistryRowWritten(e) => {
-            let held = query::registry_row(&state.conn, &e.row.container).map_err(error)?;
-            registry::admit(held.as_ref(), &e.row)?;
-            let thumbprints = [Some(&e.row.thumbprint), e.row.previous_thumbprint.as_ref()];
-            (&e.row.container, thumbprints)
-        }
-        Event::IdentityRotated(e) => (&e.container, [Some(&e.thumbprint), e.held.as_ref()]),
-        _ => return Ok(()),
-    };
-    for thumbprint in thumbprints.into_iter().flatten() {
-        match query::registry_by_thumbprint(&state.conn, thumbprint).map_err(error)? {
-            Some(held) if held.row.container != *container => {
-                return Err(Error::ThumbprintTaken {
-                    thumbprint: thumbprint.clone(),
-                    container: container.clone(),
-                    held_by: held.row.container,
-                });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
 
 /// Notes the last row that the transaction has applied.
 pub(crate) fn mark(tx: &Connection, seq: u64, hash: &Hash) -> rusqlite::Result<()> {
@@ -355,39 +319,6 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
     }
 }
 
-/// The key in force is denied for good: what follows is another, with the next generation.
-fn deny(tx: &Connection, agent: &str, container: &str) -> rusqlite::Result<()> {
-    run(tx, "DELETE FROM registry WHERE container = ?1", params![container])?;
-    amend(tx, agent, container, |issued| issued.revoked = true)
-}
-
-/// Changes what is known of the bundle issued last, if there is one.
-fn amend(tx: &Connection, agent: &str, container: &str, change: impl FnOnce(&mut Issued)) -> rusqlite::Result<()> {
-    let Some(mut issued) = query::issued(tx, agent)? else {
-        return Ok(());
-    };
-    change(&mut issued);
-    run(
-        tx,
-        "UPDATE agents SET issued = ?3 WHERE name = ?1 AND container = ?2",
-        params![agent, container, json(&issued)?],
-    )
-}
-
-/// Notes that a token was spent. One that is old can't be used for its age, so it is forgotten.
-fn burn(tx: &Connection, token: &str, at_ms: u64) -> rusqlite::Result<()> {
-    run(
-        tx,
-        "DELETE FROM burnt_tokens WHERE at_ms < ?1",
-        params![at_ms.saturating_sub(KEEP_BURNT_MS)],
-    )?;
-    run(
-        tx,
-        "INSERT OR IGNORE INTO burnt_tokens (token, at_ms) VALUES (?1, ?2)",
-        params![token, at_ms],
-    )
-}
-
 /// An operator releases all but the host's own rules; anybody else only what they asked for.
 fn is_operator(by: &str) -> bool {
     by == "operator" || by.starts_with("operator:")
@@ -420,22 +351,6 @@ fn add_cause(tx: &Connection, insert: &str, agent: &str, seq: u64, cause: &Cause
         tx,
         &format!("{insert} INTO causes (agent, by, action, seq, cause) VALUES (?1, ?2, ?3, ?4, ?5)"),
         params![agent, cause.by, json(&cause.action)?, seq, json(cause)?],
-    )
-}
-
-fn write_registry(tx: &Connection, row: &RegistryRow) -> rusqlite::Result<()> {
-    run(
-        tx,
-        "INSERT OR REPLACE INTO registry (container, cn, thumbprint, previous_thumbprint, last_seen_ms, entry)
-         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT last_seen_ms FROM registry WHERE container = ?1), 0)), ?6)",
-        params![
-            row.container.as_str(),
-            row.name.to_string(),
-            row.thumbprint.as_str(),
-            row.previous_thumbprint.as_ref().map(|t| t.as_str()),
-            row.registered_at_ms,
-            json(row)?
-        ],
     )
 }
 

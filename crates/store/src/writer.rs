@@ -32,7 +32,7 @@ use crate::open::STATE_VERSION;
 use crate::projection::{self, Fact};
 use crate::replay;
 use crate::shared::Shared;
-use crate::{Error, retain};
+use crate::{Error, admit, retain};
 
 /// The most rows of one transaction.
 const BATCH: usize = 256;
@@ -164,7 +164,7 @@ impl Writer {
         let journal = self.journal.begin().map_err(to_journal)?;
         let state = self.state.begin().map_err(to_state)?;
         for Append { entry, .. } in appends {
-            projection::admit(&self.state, &entry.event)?;
+            admit::admit(&self.state, &entry.event)?;
             head = journal::insert(&journal, &head, &self.cp_life, now_ms, entry).map_err(to_journal)?;
             let fact = Fact {
                 seq: head.seq,
