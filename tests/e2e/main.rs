@@ -3,6 +3,7 @@
 //! Needs root and Docker; without them a test fails and says so. A test that is named after a hole shows that the
 //! hole is closed.
 
+mod absent;
 mod contain;
 mod crash;
 mod daemon;
@@ -12,6 +13,7 @@ mod identity;
 mod journal;
 mod policy;
 mod prepare;
+mod restarts;
 mod rig;
 mod run;
 mod starts;

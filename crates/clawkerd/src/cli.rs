@@ -2,9 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::str::FromStr;
 
+use clawker_model::OnAbsent;
+use clawker_model::absence::BadWord;
+use clawker_wire::defaults::DefaultsError;
+
+use crate::halves::ReadySpec;
 use crate::init::Options;
+use crate::session::convert;
 
 /// `EX_CONFIG`: the command line, or the place in which it was started, is wrong.
 pub const MISCONFIGURED: u8 = 78;
@@ -19,42 +25,21 @@ pub enum Invocation {
     Session,
 }
 
-/// What PID 1 does while no control plane has come in this start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnAbsent {
-    /// Wait; with a deadline, exit 75 after it.
-    Await(Option<Duration>),
-}
-
-/// What PID 1 does when its lease has run out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrphanAction {
-    Continue,
-    Freeze,
-    Stop,
-}
-
-/// The action, and the lease that is taken for one when the control plane names none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OnOrphan {
-    pub action: OrphanAction,
-    pub after: Duration,
-}
-
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CliError {
     #[error(
-        "usage: clawkerd init [--on-absent=await[:SECONDS]] [--on-orphan=continue|freeze|stop[:SECONDS]] -- COMMAND…"
+        "usage: clawkerd init [--on-absent=await[:SECONDS]|defaults:SECONDS] \
+         [--on-orphan=continue|freeze|stop[:SECONDS]] [--defaults=BASE64] -- COMMAND…"
     )]
     Usage,
     #[error("`{0}` is not an option of clawkerd")]
     Unknown(String),
-    #[error("`{option}={value}`: expected {expected}")]
-    Value {
-        option: &'static str,
-        value: String,
-        expected: &'static str,
-    },
+    #[error("{option}={error}")]
+    Word { option: &'static str, error: BadWord },
+    #[error("--defaults: {0}")]
+    Defaults(#[from] DefaultsError),
+    #[error("--on-absent=defaults and --defaults go together")]
+    Alone,
 }
 
 /// Parses the arguments after the program's name.
@@ -94,11 +79,17 @@ fn parse_init(mut args: impl Iterator<Item = String>) -> Result<Options, CliErro
         };
         if arg == "--" {
             // The command stands there for whoever looks at the container; what runs comes with AgentReady.
-            return Ok(options);
+            let wanted = matches!(options.on_absent, OnAbsent::Defaults { .. });
+            return match options.defaults.is_some() == wanted {
+                true => Ok(options),
+                false => Err(CliError::Alone),
+            };
         } else if let Some(value) = arg.strip_prefix("--on-absent=") {
-            options.on_absent = on_absent(value)?;
+            options.on_absent = word("--on-absent", value)?;
         } else if let Some(value) = arg.strip_prefix("--on-orphan=") {
-            options.on_orphan = on_orphan(value)?;
+            options.on_orphan = word("--on-orphan", value)?;
+        } else if let Some(value) = arg.strip_prefix("--defaults=") {
+            options.defaults = Some(defaults(value)?);
         } else if let Some(value) = arg.strip_prefix("--run-dir=") {
             // For tests, which have no container around them.
             options.run_dir = PathBuf::from(value);
@@ -108,60 +99,23 @@ fn parse_init(mut args: impl Iterator<Item = String>) -> Result<Options, CliErro
     }
 }
 
-fn on_absent(value: &str) -> Result<OnAbsent, CliError> {
-    let error = || CliError::Value {
-        option: "--on-absent",
-        value: value.to_owned(),
-        expected: "await or await:SECONDS",
-    };
-    match value.split_once(':') {
-        None if value == "await" => Ok(OnAbsent::Await(None)),
-        Some(("await", after)) => Ok(OnAbsent::Await(Some(seconds(after).ok_or_else(error)?))),
-        _ => Err(error()),
-    }
+/// A word of the model's, or what is wrong with it.
+fn word<T: FromStr<Err = BadWord>>(option: &'static str, value: &str) -> Result<T, CliError> {
+    value.parse().map_err(|error| CliError::Word { option, error })
 }
 
-fn on_orphan(value: &str) -> Result<OnOrphan, CliError> {
-    let error = || CliError::Value {
-        option: "--on-orphan",
-        value: value.to_owned(),
-        expected: "continue, freeze or stop, each with or without :SECONDS",
-    };
-    let (name, after) = match value.split_once(':') {
-        Some((name, after)) => (name, seconds(after).ok_or_else(error)?),
-        None => (value, DEFAULT_LEASE),
-    };
-    let action = match name {
-        "continue" => OrphanAction::Continue,
-        "freeze" => OrphanAction::Freeze,
-        "stop" => OrphanAction::Stop,
-        _ => return Err(error()),
-    };
-    Ok(OnOrphan { action, after })
-}
-
-/// 1 s to a year.
-fn seconds(text: &str) -> Option<Duration> {
-    let seconds: u64 = text.parse().ok()?;
-    (1..=31_536_000)
-        .contains(&seconds)
-        .then(|| Duration::from_secs(seconds))
-}
-
-const DEFAULT_LEASE: Duration = Duration::from_secs(120);
-
-impl Default for OnOrphan {
-    fn default() -> Self {
-        Self {
-            action: OrphanAction::Freeze,
-            after: DEFAULT_LEASE,
-        }
-    }
+fn defaults(value: &str) -> Result<Box<ReadySpec>, CliError> {
+    let ready = clawker_wire::defaults::decode(value)?;
+    let spec = convert::ready(ready).ok_or(DefaultsError::NoCommand)?;
+    Ok(Box::new(spec))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clawker_model::OnOrphan;
+    use clawker_wire::session::{AgentReady, Main};
+    use std::time::Duration;
 
     fn parsed(args: &[&str]) -> Result<Invocation, CliError> {
         parse(args.iter().map(OsString::from))
@@ -177,18 +131,18 @@ mod tests {
     #[test]
     fn the_defaults_await_for_ever_and_freeze_after_two_minutes() {
         let options = init(&["init", "--", "sh"]);
-        assert_eq!(options.on_absent, OnAbsent::Await(None));
-        assert_eq!(options.on_orphan.action, OrphanAction::Freeze);
-        assert_eq!(options.on_orphan.after, Duration::from_secs(120));
+        assert_eq!(options.on_absent, OnAbsent::Await { deadline_s: None });
+        assert_eq!(options.on_orphan.action, OnOrphan::Freeze);
+        assert_eq!(options.lease(), Duration::from_secs(120));
         assert_eq!(options.run_dir, PathBuf::from("/.clawker-run"));
     }
 
     #[test]
     fn options_are_read() {
         let options = init(&["init", "--on-absent=await:5", "--on-orphan=stop:30", "--"]);
-        assert_eq!(options.on_absent, OnAbsent::Await(Some(Duration::from_secs(5))));
-        assert_eq!(options.on_orphan.action, OrphanAction::Stop);
-        assert_eq!(options.on_orphan.after, Duration::from_secs(30));
+        assert_eq!(options.on_absent, OnAbsent::Await { deadline_s: Some(5) });
+        assert_eq!(options.on_orphan.action, OnOrphan::Stop);
+        assert_eq!(options.lease(), Duration::from_secs(30));
         assert_eq!(parsed(&["--version", "--json"]), Ok(Invocation::Version { json: true }));
     }
 
@@ -209,6 +163,29 @@ mod tests {
             assert!(parsed(bad).is_err(), "{bad:?} was accepted");
         }
         let error = parsed(&["init", "--on-orphan=thaw", "--"]).expect_err("refused");
-        assert!(error.to_string().contains("--on-orphan=thaw"), "{error}");
+        assert!(error.to_string().contains("--on-orphan=`thaw`"), "{error}");
+    }
+
+    #[test]
+    fn defaults_come_with_their_command_and_only_where_they_are_wanted() {
+        let ready = AgentReady {
+            main: Some(Main {
+                argv: vec!["sh".into()],
+                ..Main::default()
+            }),
+            ..AgentReady::default()
+        };
+        let defaults = format!("--defaults={}", clawker_wire::defaults::encode(&ready).expect("small"));
+        let options = init(&["init", "--on-absent=defaults:7", &defaults, "--", "sh"]);
+        assert_eq!(options.on_absent, OnAbsent::Defaults { after_s: 7 });
+        assert_eq!(options.defaults.expect("there").main.argv, ["sh"]);
+        for (bad, named) in [
+            (&["init", "--on-absent=defaults:7", "--"][..], "go together"),
+            (&["init", &defaults, "--"], "go together"),
+            (&["init", "--on-absent=defaults:7", "--defaults=%", "--"], "--defaults"),
+        ] {
+            let error = parsed(bad).expect_err("refused").to_string();
+            assert!(error.contains(named), "{bad:?}: {error}");
+        }
     }
 }

@@ -205,6 +205,8 @@ pub struct State {
     pub initialized: bool,
     pub command_running: bool,
     pub lease_frozen: bool,
+    /// The lease ran out and none has come since.
+    pub lease_lost: bool,
     pub session_lives: u32,
     /// A session half was lost since the last Hello.
     pub half_stopped: bool,
@@ -242,6 +244,13 @@ pub struct ReadySpec {
     pub stop_signal: String,
     pub health: Option<HealthSpec>,
     pub secrets: Vec<Secret>,
+}
+
+impl std::fmt::Debug for ReadySpec {
+    /// Its environment may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadySpec").finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //!              start
 //!                | half forked, socket dialled                     SIGTERM: exit 143
 //!                v
-//!   waiting: no session yet, nothing of the user's runs  --------------------------+
+//!   waiting: no session yet, nothing of the user's runs ([`absence`]) --------------+
 //!                | preamble answered, half hardened: connection and bundle          |
 //!                v handed over                                                      |
 //!   in session: execs of steps; AgentReady spawns `main`, once a start              |
@@ -15,7 +15,10 @@
 //!
 //! The session half may die at any time ([`half`]); so may the connection ([`link`]). Both come back by themselves
 //! and neither touches a running exec. PID 1 writes the freezer for its lease only ([`lease`]), and thaws only to end.
+//! What ran by the defaults before a control plane came is brought under it first ([`adopt`]).
 
+mod absence;
+mod adopt;
 mod agent;
 mod child;
 mod command;
@@ -25,6 +28,7 @@ mod half;
 mod health;
 mod lease;
 mod link;
+mod main_command;
 mod pipes;
 mod ready;
 mod report;
@@ -35,8 +39,15 @@ mod supervisor;
 mod terminal;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::cli::{MISCONFIGURED, OnAbsent, OnOrphan};
+use clawker_model::{OnAbsent, Orphan};
+
+use crate::cli::MISCONFIGURED;
+use crate::halves::ReadySpec;
+
+/// The lease that is taken for one when neither the control plane nor the agent's creator named any.
+const DEFAULT_LEASE: Duration = Duration::from_secs(120);
 
 /// What PID 1 is told on its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,15 +55,26 @@ pub struct Options {
     /// Where the control plane's sockets are, mounted read-only.
     pub run_dir: PathBuf,
     pub on_absent: OnAbsent,
-    pub on_orphan: OnOrphan,
+    pub on_orphan: Orphan,
+    /// What runs when no control plane came, with [`OnAbsent::Defaults`] and only then.
+    pub defaults: Option<Box<ReadySpec>>,
+}
+
+impl Options {
+    pub fn lease(&self) -> Duration {
+        self.on_orphan
+            .lease_s
+            .map_or(DEFAULT_LEASE, |seconds| Duration::from_secs(u64::from(seconds)))
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             run_dir: PathBuf::from("/.clawker-run"),
-            on_absent: OnAbsent::Await(None),
-            on_orphan: OnOrphan::default(),
+            on_absent: OnAbsent::default(),
+            on_orphan: Orphan::default(),
+            defaults: None,
         }
     }
 }

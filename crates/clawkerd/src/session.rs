@@ -10,7 +10,7 @@
 //! ```
 
 mod control;
-mod convert;
+pub(crate) mod convert;
 mod hub;
 mod io;
 mod register;

@@ -15,6 +15,7 @@ use clawker_store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agent::lease::Leases;
 use crate::agent::{Agents, Turns};
 use crate::config::Config;
 use crate::containment;
@@ -42,6 +43,7 @@ pub struct Core {
     pub agents: Agents,
     /// Turns of handshakes, for all agents together.
     pub turns: Turns,
+    pub leases: Leases,
     pub board: std::sync::Arc<Board>,
     /// Ends everything that this process does.
     pub shutdown: CancellationToken,

@@ -20,7 +20,7 @@ use clawker_proc::procfs;
 use futures::StreamExt;
 use tokio::time::{Duration, Instant};
 
-use crate::agent::{AgentError, AgentHandle, IN_CONTAINER};
+use crate::agent::{AgentError, AgentHandle, IN_CONTAINER, end_processes};
 use crate::core::Core;
 
 const QUICK: Duration = Duration::from_secs(1);
@@ -158,11 +158,8 @@ impl Watch {
     /// An init that was killed while its agent is frozen waits in the kernel for processes that can't die (cgroup v1).
     async fn let_go(&self, agent: &AgentHandle) {
         let init = agent.status().init_pid;
-        if init > 0
-            && procfs::exiting(init).unwrap_or(false)
-            && let Err(error) = self.core.containment.end(&agent.name).await
-        {
-            tracing::warn!(agent = %agent.name, %error, "ending what a killed init waits for");
+        if init > 0 && procfs::exiting(init).unwrap_or(false) {
+            end_processes(&self.core, &agent.name, &agent.status().container).await;
         }
     }
 

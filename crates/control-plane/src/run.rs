@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::agent::lease::{self, Leases};
 use crate::agent::{Agents, Turns};
 use crate::config::{Config, ConfigError};
 use crate::containment::{self, Deps};
@@ -28,8 +29,6 @@ use crate::core::{Board, Core, now_ms, random_word};
 use crate::plugins::{self, Plugins, PluginsError};
 use crate::{admin, backup, engine_watch, journal, rotation, signer};
 
-/// How long agents may go on alone over a planned restart.
-const PLANNED_LEASE_SECONDS: u32 = 600;
 /// How long the control plane before this one may take to let go of the state.
 const HANDOVER: Duration = Duration::from_secs(3);
 /// How long tasks may take to end.
@@ -159,6 +158,7 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         containment,
         agents: Agents::new(weak.clone()),
         turns: Turns::default(),
+        leases: Leases::default(),
         board,
         shutdown,
         tasks,
@@ -209,12 +209,9 @@ async fn drain(core: &Arc<Core>) {
         tracing::debug!(%error, "sd_notify");
     }
     if !core.shutdown.is_cancelled() {
-        for agent in core.agents.list() {
-            if let Some(session) = agent.session()
-                && let Err(error) = session.lease(PLANNED_LEASE_SECONDS).await
-            {
-                tracing::debug!(agent = %agent.name, %error, "lease");
-            }
+        core.leases.promise(lease::PLANNED);
+        for (agent, why) in lease::tell(core.agents.list(), lease::PLANNED).await {
+            tracing::debug!(%agent, why, "its lease stays as it is");
         }
         let stopping = ControlPlaneStopping {
             agents: "leased".into(),

@@ -33,6 +33,8 @@ pub struct Inspect {
     /// RFC 3339, as Docker writes it.
     pub created: String,
     pub started_at: String,
+    /// RFC 3339; of year 1 before its first end.
+    pub finished_at: String,
     pub entrypoint: Vec<String>,
     pub cmd: Vec<String>,
     pub user: String,
@@ -184,6 +186,7 @@ impl Inspect {
             cgroup_parent: host.cgroup_parent.unwrap_or_default(),
             created: answer.created.unwrap_or_default(),
             started_at: state.started_at.unwrap_or_default(),
+            finished_at: state.finished_at.unwrap_or_default(),
             entrypoint: config.entrypoint.unwrap_or_default(),
             cmd: config.cmd.unwrap_or_default(),
             user: config.user.unwrap_or_default(),

@@ -3,4 +3,5 @@
 pub mod containment;
 pub mod register;
 pub mod renewal;
+pub mod restart;
 pub mod rotation;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EgressRule, FullName, Plan};
+use crate::{Absence, EgressRule, FullName, OnOrphan, Plan, Restart};
 
 /// All that the control plane keeps of how an agent was created. Holds no secret, only their names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,10 @@ pub struct AgentSpec {
     /// Remove the container when its command has ended.
     pub remove: bool,
     pub on_orphan: OnOrphan,
+    #[serde(default)]
+    pub absence: Absence,
+    #[serde(default)]
+    pub restart: Restart,
     /// Limits that the operator lifted by name (`--unsafe-<what>`), as journaled.
     pub unsafe_options: Vec<String>,
 }
@@ -112,16 +116,6 @@ pub struct Resources {
     /// Billionths of a CPU, as Docker's NanoCpus.
     pub nano_cpus: Option<u64>,
     pub pids: Option<u32>,
-}
-
-/// What PID 1 does when its lease has run out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnOrphan {
-    Continue,
-    #[default]
-    Freeze,
-    Stop,
 }
 
 /// The labels that make a container one of ours, below the control plane's prefix.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::identity::RotationPhase;
 use crate::plan::{Effect, EffectResult};
 use crate::{
-    Action, AgentSpec, Axis, ContainerId, Containment, FullName, PluginDigest, RunId, Start, Thumbprint, Verdict,
+    Action, AgentSpec, Axis, ContainerId, Containment, FullName, OnOrphan, PluginDigest, RunId, Start, Thumbprint,
+    Verdict,
 };
 
 /// A row of the journal.
@@ -120,6 +121,12 @@ events! {
     AgentReadyIntended { container: ContainerId, start: u64, }
     /// clawkerd says that the command runs.
     AgentReadySent { container: ContainerId, start: u64, pid: u32, }
+    /// It has ended (`end` is Docker's word for when) and will be started again, for the `restarts`th time.
+    RestartPlanned { container: ContainerId, end: String, code: i64, restarts: u32, delay_ms: u64, due_ms: u64, }
+    /// It isn't started again by itself any more: an operator stopped it, or the control plane (`host`) gave it up.
+    RestartsEnded { container: ContainerId, by: String, why: String, }
+    /// An operator started it: what was before doesn't count.
+    RestartsBegun { container: ContainerId, by: String, }
     /// The agent's command ended.
     MainExited { container: ContainerId, start: u64, code: i32, signal: Option<i32>, oom: bool, }
     ReapDegraded { reason: String, }
@@ -135,7 +142,8 @@ events! {
     /// Packets of the agent were dropped since the last look.
     EgressDenied { count: u64, total: u64, }
     ThresholdCrossed { what: String, detail: String, }
-    LeaseLost { seconds: u32, }
+    /// An agent was longer without us than its lease; this is what became of it meanwhile.
+    LeaseLost { seconds: u32, #[serde(default)] then: OnOrphan, }
     SessionHalfStopped { lives: u32, }
     /// A policy was asked about `seq` and answered, or failed to.
     PolicyDecided {

@@ -3,6 +3,7 @@
 //! Owns the vocabulary that every other crate shares. Does no I/O, holds no policy and depends on
 //! `serde` and `thiserror` alone, so that anything may depend on it.
 
+pub mod absence;
 pub mod agent;
 pub mod containment;
 pub mod event;
@@ -12,9 +13,8 @@ pub mod identity;
 pub mod name;
 pub mod plan;
 
-pub use agent::{
-    AgentSpec, Egress, HealthSpec, Labels, MainSpec, Mount, Network, OnOrphan, Resources, SecretKind, SecretRef,
-};
+pub use absence::{Absence, OnAbsent, OnOrphan, Orphan, Restart};
+pub use agent::{AgentSpec, Egress, HealthSpec, Labels, MainSpec, Mount, Network, Resources, SecretKind, SecretRef};
 pub use containment::{Action, Axis, Containment, EgressRule, IdentityState, NetworkState, ProcessState, Verdict};
 pub use event::{Event, Row};
 pub use id::{ContainerId, ExecId, PluginDigest, RunId, Start, Thumbprint};

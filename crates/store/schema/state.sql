@@ -19,6 +19,7 @@ CREATE TABLE agents (
     ready_start INTEGER,
     sent_start  INTEGER,
     exit        TEXT,
+    restarts    TEXT,
     init        TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -62,7 +62,7 @@ pub use journal::{MAX_BODY, MAX_ROWS};
 pub use open::lock;
 pub use record::{
     AgentRecord, BadRow, Broken, EffectRecord, Exit, InitProgress, Issued, Matched, OpenReport, Placed, Rebuilt,
-    RegistryMatch,
+    RegistryMatch, Restarts,
 };
 pub use registry::{Candidate, Entry, Memory, Registry};
 pub use retain::{Limits, Retained};

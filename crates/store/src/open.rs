@@ -28,7 +28,7 @@ const JOURNAL: &[&str] = &[
     include_str!("../schema/journal-002.sql"),
 ];
 const STATE: &str = include_str!("../schema/state.sql");
-pub(crate) const STATE_VERSION: i64 = 3;
+pub(crate) const STATE_VERSION: i64 = 4;
 
 pub(crate) struct Files {
     pub lock: File,

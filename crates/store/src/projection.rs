@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::chain::Hash;
 use crate::query;
-use crate::record::{Exit, InitProgress, Issued};
+use crate::record::{Exit, InitProgress, Issued, Restarts};
 
 use identity::{amend, burn, deny, write_registry};
 
@@ -286,6 +286,28 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
                 params![agent, e.container.as_str(), json(&exit)?],
             )
         }
+        Event::RestartPlanned(e) => {
+            let restarts = Restarts {
+                end: e.end.clone(),
+                restarts: e.restarts,
+                delay_ms: e.delay_ms,
+                due_ms: e.due_ms,
+                over: None,
+            };
+            set_restarts(tx, agent, e.container.as_str(), &restarts)
+        }
+        Event::RestartsEnded(e) => {
+            let restarts = Restarts {
+                over: Some(e.by.clone()),
+                ..query::restarts(tx, agent)?.unwrap_or_default()
+            };
+            set_restarts(tx, agent, e.container.as_str(), &restarts)
+        }
+        Event::RestartsBegun(e) => run(
+            tx,
+            "UPDATE agents SET restarts = NULL WHERE name = ?1 AND container = ?2",
+            params![agent, e.container.as_str()],
+        ),
         Event::PolicyDecided(e) if e.unavailable.is_none() => run(
             tx,
             "INSERT OR REPLACE INTO policy_state (policy, agent, state) VALUES (?1, ?2, ?3)",
@@ -343,6 +365,14 @@ fn set_init(tx: &Connection, agent: &str, container: &str, init: &InitProgress) 
         tx,
         "UPDATE agents SET init = ?3 WHERE name = ?1 AND container = ?2",
         params![agent, container, json(init)?],
+    )
+}
+
+fn set_restarts(tx: &Connection, agent: &str, container: &str, restarts: &Restarts) -> rusqlite::Result<()> {
+    run(
+        tx,
+        "UPDATE agents SET restarts = ?3 WHERE name = ?1 AND container = ?2",
+        params![agent, container, json(restarts)?],
     )
 }
 

@@ -6,11 +6,11 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::de::DeserializeOwned;
 
-use crate::record::{AgentRecord, EffectRecord, InitProgress, Issued, RegistryMatch};
+use crate::record::{AgentRecord, EffectRecord, InitProgress, Issued, RegistryMatch, Restarts};
 use crate::registry::Entry;
 
 const AGENT: &str = "SELECT spec, run, container, created_ms, start, start_pid, generation, issued, ready_start, \
-                     sent_start, exit, init FROM agents";
+                     sent_start, exit, init, restarts FROM agents";
 
 pub(crate) fn agents(conn: &Connection) -> rusqlite::Result<Vec<AgentRecord>> {
     let mut found = conn
@@ -60,6 +60,7 @@ fn agent_row(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
         sent_start: row.get(9)?,
         exit: optional_json(row, 10)?,
         init: json(row, 11)?,
+        restarts: optional_json(row, 12)?,
     })
 }
 
@@ -72,6 +73,13 @@ pub(crate) fn causes(conn: &Connection, agent: &str) -> rusqlite::Result<Vec<Cau
 
 pub(crate) fn issued(conn: &Connection, agent: &str) -> rusqlite::Result<Option<Issued>> {
     conn.prepare_cached("SELECT issued FROM agents WHERE name = ?1")?
+        .query_row([agent], |row| optional_json(row, 0))
+        .optional()
+        .map(Option::flatten)
+}
+
+pub(crate) fn restarts(conn: &Connection, agent: &str) -> rusqlite::Result<Option<Restarts>> {
+    conn.prepare_cached("SELECT restarts FROM agents WHERE name = ?1")?
         .query_row([agent], |row| optional_json(row, 0))
         .optional()
         .map(Option::flatten)

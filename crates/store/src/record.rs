@@ -33,7 +33,22 @@ pub struct AgentRecord {
     pub sent_start: Option<u64>,
     /// How the command ended last.
     pub exit: Option<Exit>,
+    /// `None` if it was never to be started again since an operator started it.
+    pub restarts: Option<Restarts>,
     pub init: InitProgress,
+}
+
+/// What the restart policy has done since an operator started the agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// The end, in Docker's words, that was decided on last; empty if none was.
+    pub end: String,
+    pub restarts: u32,
+    pub delay_ms: u64,
+    /// When it is, or was, to be started again.
+    pub due_ms: u64,
+    /// Who ended this; nothing is started again then.
+    pub over: Option<String>,
 }
 
 /// The identity bundle that was issued last.

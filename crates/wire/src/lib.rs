@@ -3,6 +3,7 @@
 //! Owns the `.proto` files, the code generated from them (`src/gen`, compared in a test, never edited)
 //! and the conversions to `model`. Opens no connection and decides nothing.
 
+pub mod defaults;
 pub mod preamble;
 
 /// Highest generation of the session protocol that this build speaks.

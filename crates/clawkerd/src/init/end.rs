@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use clawker_model::OnOrphan;
 use clawker_proc::pidfd::PidFd;
 use clawker_proc::wait::Ended;
 use clawker_proc::{procfs, signal};
 
 use super::supervisor::Supervisor;
 use super::terminal;
-use crate::cli::OrphanAction;
 use crate::halves::MAIN;
 
 /// For the session half to tell of the end of `main`.
@@ -94,14 +94,15 @@ impl Supervisor {
     /// The lease, and what follows when it has run out.
     pub(super) fn keep_lease(&mut self, now: Instant) {
         if self.lease.tick(now) {
+            self.lease_lost = true;
             match self.options.on_orphan.action {
-                OrphanAction::Continue => terminal::say("no word from the control plane; going on without"),
-                OrphanAction::Freeze => {
+                OnOrphan::Continue => terminal::say("no word from the control plane; going on without"),
+                OnOrphan::Freeze => {
                     terminal::say("no word from the control plane; the agent is frozen until there is");
                     self.lease_frozen = true;
                     self.freezing = true;
                 }
-                OrphanAction::Stop => {
+                OnOrphan::Stop => {
                     terminal::say("no word from the control plane; stopping");
                     self.signalled(libc::SIGTERM, now);
                     self.kill_at = Some(now + STOP_GRACE);

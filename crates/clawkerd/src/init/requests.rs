@@ -1,20 +1,19 @@
 //! What the session half asks, and how it is done.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use clawker_identity::thumbprint;
-use clawker_proc::signal;
 
 use super::command::{CommandError, Extra, build};
 use super::end::signal_tree;
-use super::exec::{Exec, Pipes};
-use super::health::{Due, Health};
+use super::exec::Exec;
+use super::health::Due;
+use super::link;
 use super::spawn::{Stdio, spawn};
-use super::supervisor::{MainCommand, Supervisor};
-use super::{link, ready, secrets, terminal};
-use crate::halves::{ExecSpec, MAIN, ReadySpec, Reply, Request, State, ToHalf, ToInit};
+use super::supervisor::Supervisor;
+use crate::halves::{ExecSpec, MAIN, Reply, Request, State, ToHalf, ToInit};
 use crate::user::Files;
 
 /// Most exec records that are kept until they are acknowledged.
@@ -95,8 +94,10 @@ impl Supervisor {
     fn answer(&mut self, id: u64, request: Request, now: Instant) {
         match request {
             Request::Hello { lease } => {
-                let length = lease.map_or(self.options.on_orphan.after, |s| Duration::from_secs(u64::from(s)));
+                let length = lease.map_or(self.options.lease(), |s| Duration::from_secs(u64::from(s)));
                 self.lease.arm(length, now);
+                // From here on the lease rules, not what was to be done without a control plane.
+                self.absence.end();
                 // From here on the freezer is the control plane's.
                 self.freezing = false;
                 let state = State {
@@ -104,6 +105,7 @@ impl Supervisor {
                     initialized: self.initialized,
                     command_running: self.main.is_some(),
                     lease_frozen: self.lease_frozen,
+                    lease_lost: self.lease_lost,
                     session_lives: self.half_lives,
                     half_stopped: std::mem::take(&mut self.half_stopped),
                 };
@@ -112,6 +114,7 @@ impl Supervisor {
             Request::Lease { seconds } => {
                 self.lease.arm(Duration::from_secs(u64::from(seconds)), now);
                 self.lease_frozen = false;
+                self.lease_lost = false;
                 self.freezing = false;
                 self.reply(id, Reply::Done);
             }
@@ -211,7 +214,7 @@ impl Supervisor {
         }
     }
 
-    fn refuse(&mut self, id: u64, exec_id: &str, kind: &str, message: String) {
+    pub(super) fn refuse(&mut self, id: u64, exec_id: &str, kind: &str, message: String) {
         self.reply(
             id,
             Reply::ExecFailed {
@@ -241,7 +244,7 @@ impl Supervisor {
             let owner = rustix::fs::Uid::from_raw(command.identity.uid);
             rustix::fs::fchown(slave, Some(owner), None).map_err(io::Error::from)?;
         }
-        let spawned = spawn(&command, self.procs()?.as_fd())?;
+        let spawned = spawn(&command, self.procs()?)?;
         Ok(Exec::new(
             spec.exec_id.clone(),
             digest,
@@ -252,74 +255,13 @@ impl Supervisor {
         )?)
     }
 
-    fn procs(&self) -> Result<&OwnedFd, CommandError> {
-        let missing = || io::Error::other("the control plane gave no cgroup for the agent's processes");
-        Ok(self.gifts.procs().ok_or_else(missing)?)
-    }
-
-    /// Spawns the agent's command, once a start. Asked again, it answers what it answered.
-    fn agent_ready(&mut self, id: u64, spec: ReadySpec, now: Instant) {
-        if let Some(exec) = self.execs.get_mut(MAIN) {
-            let pid = exec.pid;
-            if !exec.wait(id) {
-                self.reply(
-                    id,
-                    Reply::Started {
-                        exec_id: MAIN.to_owned(),
-                        pid,
-                    },
-                );
+    /// `agent`'s cgroup.procs. Only what runs by the defaults begins without it.
+    pub(super) fn procs(&self) -> Result<Option<BorrowedFd<'_>>, CommandError> {
+        match self.gifts.procs() {
+            None if !self.unprepared => {
+                Err(io::Error::other("the control plane gave no cgroup for the agent's processes").into())
             }
-            return;
-        }
-        if self.ending.is_some() {
-            return self.fail(id, "ending", "this start is at its end");
-        }
-        match self.spawn_main(&spec) {
-            Ok(mut exec) => {
-                exec.wait(id);
-                self.main = Some(MainCommand {
-                    pid: exec.pid,
-                    stop_signal: signal::parse(&spec.stop_signal).unwrap_or(libc::SIGTERM),
-                    no_new_privs: spec.no_new_privs,
-                });
-                self.health = spec.health.as_ref().map(|health| Health::new(health, &spec.main, now));
-                self.execs.insert(MAIN.to_owned(), exec);
-            }
-            Err(error) => {
-                terminal::say(&format!("can't run the command: {error}"));
-                self.refuse(id, MAIN, error.kind(), error.to_string());
-                self.main_failed(error.exit_code(), now);
-            }
-        }
-    }
-
-    fn spawn_main(&self, spec: &ReadySpec) -> Result<Exec, CommandError> {
-        let files = Files::read();
-        let identity = files.resolve(&spec.main.user)?;
-        let env = secrets::place(&spec.secrets, &identity).map_err(io::Error::other)?;
-        let extra = Extra {
-            env,
-            no_new_privs: spec.no_new_privs,
-            create_cwd: true,
-            stdio: Stdio::Inherited { terminal: spec.tty },
-            files: &files,
-        };
-        let command = build(&spec.main, extra)?;
-        let spawned = spawn(&command, self.procs()?.as_fd())?;
-        Ok(Exec::new(
-            MAIN.to_owned(),
-            String::new(),
-            spawned,
-            Pipes::default(),
-            0,
-            false,
-        )?)
-    }
-
-    pub(super) fn main_started(&mut self, _now: Instant) {
-        if let Err(error) = ready::write(self.gifts.start) {
-            terminal::say(&format!("can't write /var/run/clawker/ready: {error}"));
+            procs => Ok(procs.map(AsFd::as_fd)),
         }
     }
 
@@ -382,7 +324,7 @@ impl Supervisor {
         };
         let command = build(stage, extra)?;
         // The outcome pipe is dropped: a check that can't be executed exits 126 or 127, which is a failure.
-        Ok(spawn(&command, self.procs()?.as_fd())?.pid)
+        Ok(spawn(&command, self.procs()?)?.pid)
     }
 
     fn check_failed(&mut self, now: Instant) {

@@ -121,19 +121,19 @@ impl Failure {
     }
 }
 
-/// Forks. `procs` is `agent`'s `cgroup.procs`.
-pub fn spawn(command: &Command, procs: BorrowedFd<'_>) -> io::Result<Spawned> {
+/// Forks. `procs` is `agent`'s `cgroup.procs`; without it the child stays in PID 1's own cgroup.
+pub fn spawn(command: &Command, procs: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
     let (outcome, report) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)?;
     let pid = child::fork(|| {
-        let failure = prepare_and_exec(command, procs.as_raw_fd());
+        let failure = prepare_and_exec(command, procs.map(|procs| procs.as_raw_fd()));
         let _ = rustix::io::write(&report, &failure.encode());
         i32::from(failure.kind.exit_code())
     })?;
     Ok(Spawned { pid, outcome })
 }
 
-fn prepare_and_exec(command: &Command, procs: RawFd) -> Failure {
+fn prepare_and_exec(command: &Command, procs: Option<RawFd>) -> Failure {
     if let Err(e) = prepare(command, procs) {
         return fail(FailureKind::Spawn, &e);
     }
@@ -150,11 +150,13 @@ fn prepare_and_exec(command: &Command, procs: RawFd) -> Failure {
     search_and_exec(command)
 }
 
-fn prepare(command: &Command, procs: RawFd) -> io::Result<()> {
+fn prepare(command: &Command, procs: Option<RawFd>) -> io::Result<()> {
     // SAFETY: no pointer but a static byte is passed.
     unsafe {
         libc::setsid();
-        if libc::write(procs, b"0".as_ptr().cast(), 1) != 1 {
+        if let Some(procs) = procs
+            && libc::write(procs, b"0".as_ptr().cast(), 1) != 1
+        {
             return Err(io::Error::last_os_error());
         }
     }

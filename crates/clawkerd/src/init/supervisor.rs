@@ -9,6 +9,7 @@ use clawker_proc::signal::SignalFd;
 use clawker_proc::{harden, signal, wait};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::absence::{Absence, Due};
 use super::agent::Gifts;
 use super::end::Ending;
 use super::exec::{Exec, Source, discard};
@@ -38,6 +39,12 @@ pub struct Supervisor {
     pub(super) link: Link,
     pub(super) gifts: Gifts,
     pub(super) lease: Lease,
+    /// Until the first Hello of this start.
+    pub(super) absence: Absence,
+    /// The command was run by the defaults: what is started from then on may lack the control plane's cgroup.
+    pub(super) unprepared: bool,
+    /// The lease ran out and none has come since.
+    pub(super) lease_lost: bool,
     /// PID 1 has written FROZEN and no lease has come since; true until then, so that each Hello hears of it.
     pub(super) lease_frozen: bool,
     /// FROZEN is written again each second, because v1 may need that, until a Hello comes.
@@ -51,8 +58,6 @@ pub struct Supervisor {
     pub(super) ending: Option<Ending>,
     /// The lease said stop: when what is left is killed.
     pub(super) kill_at: Option<Instant>,
-    pub(super) started: Instant,
-    said_waiting: Instant,
     last_turn: Instant,
 }
 
@@ -84,6 +89,7 @@ impl Supervisor {
         rustix::rand::getrandom(&mut life, rustix::rand::GetRandomFlags::empty())?;
         Ok(Self {
             link: Link::new(options.run_dir.join("session.sock"), now),
+            absence: Absence::new(options.on_absent, now),
             options,
             signals,
             life: life.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -94,6 +100,8 @@ impl Supervisor {
             respawn_at: now,
             gifts: Gifts::default(),
             lease: Lease::new(now),
+            unprepared: false,
+            lease_lost: false,
             lease_frozen: false,
             freezing: false,
             initialized: false,
@@ -103,8 +111,6 @@ impl Supervisor {
             health: None,
             ending: None,
             kill_at: None,
-            started: now,
-            said_waiting: now,
             last_turn: now,
         })
     }
@@ -191,7 +197,7 @@ impl Supervisor {
         let ending = self.ending.as_ref().map(Ending::due);
         let health = self.health.as_ref().map(Health::next);
         let execs = self.execs.values().filter_map(Exec::due).min();
-        [respawn, link, ending, health, execs, self.kill_at]
+        [respawn, link, ending, health, execs, self.kill_at, self.absence.due()]
             .into_iter()
             .flatten()
             .min()
@@ -310,6 +316,9 @@ impl Supervisor {
         match self.link.advance(now, &self.gifts.hello()) {
             Ok(Some(established)) => match self.gifts.take(established) {
                 Ok((socket, bundle)) => {
+                    if self.unprepared {
+                        self.adopt();
+                    }
                     // Sent and closed: the half's copy is the only one left.
                     self.tell(&ToHalf::Session, vec![socket, bundle]);
                     self.respawn = FIRST_RESPAWN;
@@ -324,21 +333,19 @@ impl Supervisor {
         }
     }
 
+    /// What becomes of a start whose control plane doesn't come.
     fn await_control_plane(&mut self, now: Instant) {
-        if self.gifts.start != 0 || self.main.is_some() {
+        if self.ending.is_some() {
             return;
         }
-        if now.saturating_duration_since(self.said_waiting) >= Duration::from_secs(30) {
-            self.said_waiting = now;
-            let seconds = now.saturating_duration_since(self.started).as_secs();
-            terminal::say(&format!("waiting for the control plane, for {seconds} s now"));
-        }
-        let crate::cli::OnAbsent::Await(Some(limit)) = self.options.on_absent else {
-            return;
-        };
-        if now.saturating_duration_since(self.started) >= limit && self.ending.is_none() {
-            terminal::say("no control plane came");
-            self.ending = Some(Ending::at_once(crate::cli::NO_CONTROL_PLANE, now));
+        match self.absence.tick(self.link.is_handed_over(), now) {
+            Due::Nothing => {}
+            Due::Say(line) => terminal::say(&line),
+            Due::GiveUp => {
+                terminal::say("no control plane came");
+                self.ending = Some(Ending::at_once(crate::cli::NO_CONTROL_PLANE, now));
+            }
+            Due::RunDefaults => self.run_defaults(now),
         }
     }
 }

@@ -15,6 +15,7 @@ pub fn hello_ack(state: State, protocol: u32, execs: Vec<pb::ExecState>) -> pb::
         lease_frozen: state.lease_frozen,
         execs,
         session_lives: state.session_lives,
+        lease_lost: state.lease_lost,
     }
 }
 

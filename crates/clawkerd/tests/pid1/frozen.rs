@@ -13,13 +13,13 @@ use crate::plane::{Plane, main};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A stand-in for a container's cgroup.
-struct Cgroup {
+pub struct Cgroup {
     expected: String,
-    agent: AgentCgroup,
+    pub agent: AgentCgroup,
 }
 
 impl Cgroup {
-    fn new(name: &str) -> Option<Self> {
+    pub fn new(name: &str) -> Option<Self> {
         if !can_run() || version().ok()? != Version::V1 {
             println!("skipped: no v1 freezer here");
             return None;
@@ -33,14 +33,14 @@ impl Cgroup {
         Some(Self { expected, agent })
     }
 
-    fn plane(&self) -> Plane {
+    pub fn plane(&self) -> Plane {
         Plane::with_cgroup(
             self.agent.procs_fd().expect("open"),
             self.agent.freeze_fd().expect("open"),
         )
     }
 
-    fn state(&self) -> Freeze {
+    pub fn state(&self) -> Freeze {
         self.agent.state().expect("readable")
     }
 }
@@ -77,7 +77,7 @@ async fn a_lease_that_runs_out_freezes_and_the_control_plane_hears_of_it() {
     eventually("agent is frozen", || (cgroup.state() == Freeze::Frozen).then_some(()));
     // PID 1 reports it and thaws nothing: that is the control plane's to do.
     let mut session = plane.session().await;
-    assert!(session.ack.lease_frozen && session.ack.command_running);
+    assert!(session.ack.lease_frozen && session.ack.lease_lost && session.ack.command_running);
     assert_eq!(cgroup.state(), Freeze::Frozen);
     cgroup.agent.thaw(5 * SECOND).expect("thawed");
     assert!(matches!(
@@ -85,8 +85,32 @@ async fn a_lease_that_runs_out_freezes_and_the_control_plane_hears_of_it() {
         Body::Done(_)
     ));
     drop(session);
-    assert!(!plane.session().await.ack.lease_frozen);
+    let ack = plane.session().await.ack;
+    assert!(!ack.lease_frozen && !ack.lease_lost);
     assert_eq!(cgroup.state(), Freeze::Running);
+    container.signal(libc::SIGTERM);
+    assert_eq!(container.wait().0, Some(3));
+}
+
+#[tokio::test]
+async fn an_orphan_that_is_to_continue_does_and_the_control_plane_hears_of_it() {
+    let Some(cgroup) = Cgroup::new("on") else { return };
+    let plane = cgroup.plane();
+    let container = Container::start(plane.dir(), &["--on-orphan=continue"]);
+    let mut session = plane.session_with(Some(pb::Lease { seconds: 1 })).await;
+    session.ready(main(BUSY)).await;
+    drop(session);
+    container.expect_said("going on without");
+    let mut session = plane.session().await;
+    assert!(session.ack.lease_lost && !session.ack.lease_frozen);
+    assert_eq!(cgroup.state(), Freeze::Running);
+    // Said until a lease comes: an answer that is lost on its way takes nothing with it.
+    drop(session);
+    session = plane.session().await;
+    assert!(session.ack.lease_lost);
+    session.ask(Command::Lease(pb::Lease { seconds: 60 })).await;
+    drop(session);
+    assert!(!plane.session().await.ack.lease_lost);
     container.signal(libc::SIGTERM);
     assert_eq!(container.wait().0, Some(3));
 }
@@ -149,7 +173,7 @@ async fn an_orphan_that_is_to_stop_is_stopped() {
         return;
     }
     let plane = Plane::new();
-    let container = Container::start(plane.dir(), &["--on-orphan=stop:1"]);
+    let container = Container::start(plane.dir(), &["--on-orphan=stop:4"]);
     // The control plane names no lease: the command line's is in force.
     let mut session = plane.session_with(None).await;
     session.ready(main(BUSY)).await;

@@ -1,9 +1,11 @@
 //! A container without an engine: clawkerd as PID 1 of a PID namespace of its own, with its own /proc and /run.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,6 +23,9 @@ pub fn can_run() -> bool {
 pub struct Container {
     /// Stands between us and PID 1; exits as it does.
     outer: Child,
+    /// All of its standard error so far.
+    said: Arc<Mutex<String>>,
+    listening: Option<JoinHandle<()>>,
     pub init: i32,
 }
 
@@ -77,7 +82,7 @@ impl Container {
     }
 
     fn spawned(command: &mut Command) -> Self {
-        let outer = command.spawn().expect("namespaces and clawkerd");
+        let mut outer = command.spawn().expect("namespaces and clawkerd");
         let children = format!("/proc/{0}/task/{0}/children", outer.id());
         let init = eventually("PID 1 is there", || {
             std::fs::read_to_string(&children)
@@ -87,7 +92,29 @@ impl Container {
                 .parse()
                 .ok()
         });
-        Self { outer, init }
+        let said = Arc::<Mutex<String>>::default();
+        let listening = outer.stderr.take().map(|stderr| {
+            let said = Arc::clone(&said);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    said.lock().expect("lock").push_str(&format!("{line}\n"));
+                }
+            })
+        });
+        Self {
+            outer,
+            said,
+            listening,
+            init,
+        }
+    }
+
+    /// What it has said on its terminal, once that holds `text`.
+    pub fn expect_said(&self, text: &str) -> String {
+        eventually(text, || {
+            let said = self.said.lock().expect("lock").clone();
+            said.contains(text).then_some(said)
+        })
     }
 
     pub fn signal(&self, signo: i32) {
@@ -117,12 +144,15 @@ impl Container {
     /// Exit code, standard output, standard error.
     pub fn wait(mut self) -> (Option<i32>, String, String) {
         let status = eventually("the container ends", || self.outer.try_wait().expect("ours"));
-        let mut text = (String::new(), String::new());
-        if let (Some(mut stdout), Some(mut stderr)) = (self.outer.stdout.take(), self.outer.stderr.take()) {
-            stdout.read_to_string(&mut text.0).expect("text");
-            stderr.read_to_string(&mut text.1).expect("text");
+        let mut stdout = String::new();
+        if let Some(mut pipe) = self.outer.stdout.take() {
+            pipe.read_to_string(&mut stdout).expect("text");
         }
-        (status.code().or(status.signal().map(|s| -s)), text.0, text.1)
+        if let Some(listening) = self.listening.take() {
+            listening.join().expect("it only reads");
+        }
+        let stderr = self.said.lock().expect("lock").clone();
+        (status.code().or(status.signal().map(|s| -s)), stdout, stderr)
     }
 }
 

@@ -1,5 +1,6 @@
 //! PID 1 for real, without Docker: namespaces made by the test, and a tiny control plane.
 
+mod absent;
 mod frozen;
 mod host;
 mod plane;

@@ -1,7 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
-use clawker_model::{AgentName, ProjectName};
+use clawker_model::{AgentName, OnAbsent, Orphan, ProjectName, Restart};
 use clawker_wire::admin::{CreateAgentRequest, Mount, Secret};
 use tokio::io::AsyncReadExt;
 
@@ -99,19 +98,21 @@ pub struct Args {
     /// Let the command gain privileges by set-user-id programs
     #[arg(long)]
     allow_sudo: bool,
-    /// What it does when it hears nothing of a control plane for long
-    #[arg(long, value_enum, value_name = "WHAT")]
-    on_orphan: Option<OnOrphan>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum OnOrphan {
-    /// Go on
-    Continue,
-    /// Be held until one is back (default)
-    Freeze,
-    /// End
-    Stop,
+    /// What it does when it hears nothing of a control plane for long: `continue`, `freeze` (default) or `stop`; with
+    /// seconds of its own in place of the control plane's
+    #[arg(long, value_name = "WHAT[:SECONDS]")]
+    on_orphan: Option<Orphan>,
+    /// What a start does while no control plane answers: `await` one (default), with a deadline exit 75 after it, or
+    /// after so many seconds run the command by its `defaults`: unprepared, without secrets
+    #[arg(long, value_name = "await[:SECONDS]|defaults:SECONDS")]
+    on_absent: Option<OnAbsent>,
+    /// With `--on-absent defaults`, which needs it: the command may run before a network policy is in force
+    #[arg(long)]
+    unverified_network: bool,
+    /// When it is started again after its end: `no` (default), `on-failure` (that many times at most), `always`, or
+    /// `unless-stopped` by you
+    #[arg(long, value_name = "WHEN[:TIMES]")]
+    restart: Option<Restart>,
 }
 
 pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
@@ -205,13 +206,17 @@ async fn request(args: Args, term: &Term) -> Result<CreateAgentRequest, CommandE
         nano_cpus: args.cpus,
         pids: args.pids,
         allow_sudo: args.allow_sudo,
-        on_orphan: args
-            .on_orphan
-            .and_then(|what| what.to_possible_value())
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default(),
+        on_orphan: word(args.on_orphan),
         unsafe_options: Vec::new(),
+        on_absent: word(args.on_absent),
+        restart: word(args.restart),
+        unverified_network: args.unverified_network,
     })
+}
+
+/// Empty for what wasn't said: then the control plane's default holds.
+fn word(said: Option<impl ToString>) -> String {
+    said.map(|word| word.to_string()).unwrap_or_default()
 }
 
 fn egress(items: Vec<String>) -> Result<Vec<String>, CommandError> {

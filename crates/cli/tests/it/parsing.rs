@@ -203,6 +203,15 @@ fn bad_values_name_their_option() {
         (vec!["exec", "a"], "<COMMAND>"),
         (vec!["contain", "a", "detonate"], "detonate"),
         (vec!["down", "--agents", "kill"], "--agents <WHAT>"),
+        (
+            vec!["run", "--on-absent", "defaults", "i"],
+            "--on-absent <await[:SECONDS]|defaults:SECONDS>",
+        ),
+        (
+            vec!["run", "--on-orphan", "freeze:1", "i"],
+            "--on-orphan <WHAT[:SECONDS]>",
+        ),
+        (vec!["run", "--restart", "never", "i"], "--restart <WHEN[:TIMES]>"),
         (vec!["events", "--since", "yesterday"], "--since <WHEN>"),
     ] {
         let error = Cli::try_parse_from([vec!["clawker"], line].concat()).expect_err("refused");

@@ -161,7 +161,12 @@ async fn options_become_the_request() {
         "192.0.2.7:443",
         "--allow-sudo",
         "--on-orphan",
-        "continue",
+        "continue:300",
+        "--on-absent",
+        "defaults:60",
+        "--unverified-network",
+        "--restart",
+        "on-failure:3",
         "img",
         "--",
         "-v",
@@ -206,7 +211,10 @@ async fn options_become_the_request() {
         nano_cpus: Some(1_500_000_000),
         pids: Some(64),
         allow_sudo: true,
-        on_orphan: "continue".into(),
+        on_orphan: "continue:300".into(),
+        on_absent: "defaults:60".into(),
+        unverified_network: true,
+        restart: "on-failure:3".into(),
         ..CreateAgentRequest::default()
     };
     assert_eq!(created, expected);

@@ -15,6 +15,8 @@ use tonic::{Status, Streaming};
 use super::error::Fault;
 use super::lifecycle;
 use super::resolve::resolve;
+use super::restarts;
+use super::socket::Peer;
 use crate::agent::{AgentStatus, ContainerState};
 use crate::core::Core;
 
@@ -23,7 +25,7 @@ const FIRST: Duration = Duration::from_secs(10);
 pub type Output = ReceiverStream<Result<AttachOutput, Status>>;
 
 /// Attaches to the agent that the first message names; `attached` is the first answer.
-pub async fn attach(core: Arc<Core>, mut input: Streaming<AttachInput>) -> Result<Output, Fault> {
+pub async fn attach(core: Arc<Core>, peer: Peer, mut input: Streaming<AttachInput>) -> Result<Output, Fault> {
     let wanted = match tokio::time::timeout(FIRST, input.message()).await {
         Ok(Ok(Some(AttachInput {
             body: Some(attach_input::Body::Agent(wanted)),
@@ -53,6 +55,7 @@ pub async fn attach(core: Arc<Core>, mut input: Streaming<AttachInput>) -> Resul
         core: core.clone(),
         name: found.name,
         container,
+        peer,
         out,
         size: None,
         status,
@@ -69,6 +72,7 @@ struct Relay {
     core: Arc<Core>,
     name: FullName,
     container: ContainerId,
+    peer: Peer,
     out: mpsc::Sender<Result<AttachOutput, Status>>,
     /// The terminal's size, if the container wasn't there yet to take it.
     size: Option<Resize>,
@@ -147,7 +151,14 @@ impl Relay {
         if !(1..=64).contains(&signo) {
             return;
         }
-        if let Err(fault) = lifecycle::pass_signal(&self.core, &self.name, &self.container, signo).await {
+        let passed = async {
+            if restarts::ends_by(signo) {
+                let found = resolve(&self.core, &self.name.to_string()).await?;
+                restarts::end(&self.core, &found, self.peer, &format!("signal {signo}")).await?;
+            }
+            lifecycle::pass_signal(&self.core, &self.name, &self.container, signo).await
+        };
+        if let Err(fault) = passed.await {
             tracing::debug!(agent = %self.name, signo, %fault, "passing a signal on");
         }
     }

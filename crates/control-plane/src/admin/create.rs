@@ -5,18 +5,18 @@
 //!                                        └─────────────┴──────────┴──▶ all of it undone, AgentCreateFailed
 //! ```
 
-use clawker_docker::{AGENT_DIR, CreateContainer, Docker, Image};
-use clawker_model::agent::OnOrphan;
+use clawker_docker::{CreateContainer, Docker, Image};
 use clawker_model::event::{AgentCreateFailed, AgentCreated, AgentCreating, OperatorCommand};
 use clawker_model::{AgentSpec, ContainerId, Egress, FullName, Mount, Network, Resources, RunId, exit};
 use clawker_wire::admin::{CreateAgentRequest, CreateAgentResponse, Secret};
 use futures::StreamExt as _;
 use tonic::Code;
 
+use super::absence::Wanted;
 use super::error::Fault;
 use super::naming::{Creating, name, taken};
 use super::socket::Peer;
-use super::{egress, limits, merge, secrets};
+use super::{absence, egress, limits, merge, secrets};
 use crate::core::Core;
 
 /// What the request says, before image and engine are asked.
@@ -24,7 +24,7 @@ struct Wish {
     name: FullName,
     egress: Egress,
     network: Network,
-    on_orphan: OnOrphan,
+    without: Wanted,
     secrets: Vec<clawker_model::SecretRef>,
 }
 
@@ -40,18 +40,7 @@ impl Wish {
                 "none" => Network::None,
                 name => Network::Named { name: name.to_owned() },
             },
-            on_orphan: match request.on_orphan.as_str() {
-                "continue" => OnOrphan::Continue,
-                "" | "freeze" => OnOrphan::Freeze,
-                "stop" => OnOrphan::Stop,
-                other => {
-                    let other: String = other.chars().take(40).collect();
-                    return Err(Fault::usage(
-                        format!("on-orphan `{other}`"),
-                        "it is one of continue, freeze, stop",
-                    ));
-                }
-            },
+            without: Wanted::read(request)?,
             secrets: secrets::references(&request.secrets)?,
         })
     }
@@ -79,6 +68,7 @@ pub async fn create(
     let image = image(&core.docker, &request.image).await?;
     network(core, &wish.network).await?;
     let spec = spec(core, &wish, &image, &request, peer)?;
+    let entrypoint = absence::entrypoint(&spec)?;
 
     let run = core.agents.prepare_run().await?;
     let making = AgentCreating {
@@ -89,7 +79,7 @@ pub async fn create(
         core.agents.discard_run(&run.id).await;
         return Err(error.into());
     }
-    let container = container(core, &spec, &run.id, run.path.clone());
+    let container = container(core, &spec, &run.id, run.path.clone(), entrypoint);
     match make(core, &name, &run.id, &container, request.secrets).await {
         Ok(id) => Ok(CreateAgentResponse {
             name: name.to_string(),
@@ -213,16 +203,24 @@ fn spec(core: &Core, wish: &Wish, image: &Image, request: &CreateAgentRequest, p
         },
         plan: core.plugins.plan.clone(),
         remove: request.remove,
-        on_orphan: wish.on_orphan,
+        on_orphan: wish.without.on_orphan,
+        absence: wish.without.absence.clone(),
+        restart: wish.without.restart,
         unsafe_options: request.unsafe_options.clone(),
     })
 }
 
-fn container(core: &Core, spec: &AgentSpec, run: &RunId, run_dir: std::path::PathBuf) -> CreateContainer {
+fn container(
+    core: &Core,
+    spec: &AgentSpec,
+    run: &RunId,
+    run_dir: std::path::PathBuf,
+    entrypoint: Vec<String>,
+) -> CreateContainer {
     CreateContainer {
         name: spec.name.clone(),
         image_id: spec.image_id.clone(),
-        entrypoint: entrypoint(spec.on_orphan),
+        entrypoint,
         cmd: spec.main.argv.clone(),
         labels: core.labels().of(&spec.name, &spec.owner, run),
         tty: spec.main.tty,
@@ -239,23 +237,6 @@ fn container(core: &Core, spec: &AgentSpec, run: &RunId, run_dir: std::path::Pat
     }
 }
 
-/// clawkerd, and what it must know before anybody talks to it. It reads nothing but its arguments.
-fn entrypoint(on_orphan: OnOrphan) -> Vec<String> {
-    let on_orphan = match on_orphan {
-        OnOrphan::Continue => "continue",
-        OnOrphan::Freeze => "freeze",
-        OnOrphan::Stop => "stop",
-    };
-    let clawkerd = format!("{AGENT_DIR}/clawkerd");
-    vec![
-        clawkerd,
-        "init".into(),
-        "--on-absent=await".into(),
-        format!("--on-orphan={on_orphan}"),
-        "--".into(),
-    ]
-}
-
 /// What no agent may be shown: our state, our socket and where the engine keeps its own.
 fn protected(core: &Core) -> Vec<std::path::PathBuf> {
     let mut paths = vec![core.config.state_dir.clone(), core.config.admin_socket.clone()];
@@ -270,20 +251,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clawkerd_is_told_by_arguments_alone() {
-        assert_eq!(
-            entrypoint(OnOrphan::Stop),
-            [
-                "/.clawker/clawkerd",
-                "init",
-                "--on-absent=await",
-                "--on-orphan=stop",
-                "--"
-            ]
-        );
-    }
-
-    #[test]
     fn a_wish_is_read_or_refused_by_name() {
         let read = |change: fn(&mut CreateAgentRequest)| {
             let mut request = CreateAgentRequest {
@@ -296,8 +263,8 @@ mod tests {
         };
         let plain = read(|_| {}).expect("plain");
         assert_eq!(
-            (plain.egress, plain.network, plain.on_orphan),
-            (Egress::Open, Network::Default, OnOrphan::Freeze)
+            (plain.egress, plain.network, plain.without),
+            (Egress::Open, Network::Default, Wanted::default())
         );
         assert_eq!(
             read(|r| r.network = "none".into()).expect("none").network,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use clawker_model::event::{AgentRemoved, MainExited};
 use clawker_model::{ContainerId, Event, FullName, ProcessState};
-use clawker_proc::cgroup::AgentCgroup;
 use clawker_wire::admin::start_progress::Body;
 use clawker_wire::admin::{Exit, StartAgentRequest, StartProgress};
 use tokio::sync::mpsc;
@@ -16,7 +15,7 @@ use super::error::Fault;
 use super::follow::{Listener, Outcome, Reader, follow};
 use super::resolve::{Found, resolve};
 use super::tail::Tail;
-use crate::agent::ContainerState;
+use crate::agent::{ContainerState, end_processes};
 use crate::core::{Core, now_ms};
 
 /// From the stop signal to SIGKILL, unless the operator says otherwise.
@@ -124,7 +123,7 @@ pub async fn stop(core: &Core, found: &Found, timeout: Option<u32>) -> Result<()
     }
     // A frozen process takes no signal, and on cgroup v1 keeps its container alive.
     if frozen(core, &found.name) {
-        end(core, &found.name, &container).await;
+        end_processes(core, &found.name, &container).await;
     }
     let signalled = seconds > 0 && signal(core, &container, "SIGTERM").await?;
     let mut ended = signalled && ends_within(core, &container, Duration::from_secs(seconds.into())).await?;
@@ -132,7 +131,7 @@ pub async fn stop(core: &Core, found: &Found, timeout: Option<u32>) -> Result<()
         if ended {
             break;
         }
-        end(core, &found.name, &container).await;
+        end_processes(core, &found.name, &container).await;
         signal(core, &container, "SIGKILL").await?;
         ended = ends_within(core, &container, KILLED).await?;
     }
@@ -177,7 +176,7 @@ pub async fn remove(core: &Core, found: &Found, force: bool) -> Result<(), Fault
                 format!("`clawker stop {0}` first, or `clawker rm --force {0}`", found.name),
             ));
         }
-        end(core, &found.name, &container).await;
+        end_processes(core, &found.name, &container).await;
     }
     core.docker.remove(&container, true).await?;
     if core.agents.removed(&found.name).await {
@@ -230,24 +229,6 @@ fn frozen(core: &Core, name: &FullName) -> bool {
     })
 }
 
-/// Kills what is in the agent's cgroup and thaws it, also before any session of this control plane: on cgroup v1
-/// neither Docker nor SIGKILL ends a container with frozen processes. A failure shows in the container's going on.
-async fn end(core: &Core, name: &FullName, container: &ContainerId) {
-    if let Err(error) = core.containment.end(name).await {
-        tracing::debug!(agent = %name, %error, "containment can't end its processes");
-    }
-    let path = core.cgroup_path(container);
-    let killed = tokio::task::spawn_blocking(move || match AgentCgroup::open(&path)? {
-        Some(cgroup) => cgroup.kill_all().map(drop),
-        None => Ok(()),
-    });
-    match killed.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(agent = %name, %error, "ending its processes"),
-        Err(error) => tracing::error!(agent = %name, %error, "ending its processes"),
-    }
-}
-
 /// Whether there was somebody to take the signal.
 async fn signal(core: &Core, container: &ContainerId, signal: &str) -> Result<bool, Fault> {
     match core.docker.kill(container, signal).await {
@@ -261,7 +242,7 @@ async fn signal(core: &Core, container: &ContainerId, signal: &str) -> Result<bo
 pub async fn pass_signal(core: &Core, name: &FullName, container: &ContainerId, signo: u32) -> Result<(), Fault> {
     const SIGKILL: u32 = 9;
     if signo == SIGKILL {
-        end(core, name, container).await;
+        end_processes(core, name, container).await;
     }
     signal(core, container, &signo.to_string()).await.map(|_| ())
 }

@@ -11,6 +11,7 @@
 //!                                                            └─ events, status ◄── store, agents, board
 //! ```
 
+mod absence;
 mod attach;
 mod audit;
 mod authority;
@@ -29,6 +30,7 @@ mod logs;
 mod merge;
 mod naming;
 mod resolve;
+mod restarts;
 mod secrets;
 mod service;
 mod shutdown;

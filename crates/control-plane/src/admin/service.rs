@@ -18,7 +18,7 @@ use super::naming::Creating;
 use super::resolve::resolve;
 use super::shutdown::{self, Fate};
 use super::socket::{self, AdminError, Peer};
-use super::{attach, audit, authority, backup, contain, create, events, exec, lifecycle, logs, status};
+use super::{attach, audit, authority, backup, contain, create, events, exec, lifecycle, logs, restarts, status};
 use crate::core::Core;
 
 /// Listens on the admin socket and serves until shutdown.
@@ -109,6 +109,7 @@ impl AdminService for Service {
         let started = self.whole(async move {
             let found = resolve(&core, &request.agent).await?;
             note(&core, Some(&found.name), peer, "start", String::new()).await?;
+            restarts::begin(&core, &found, peer).await?;
             lifecycle::start(core, request).await
         });
         Ok(Response::new(started.await?))
@@ -120,6 +121,7 @@ impl AdminService for Service {
         let stopped = self.whole(async move {
             let found = resolve(&core, &request.agent).await?;
             note(&core, Some(&found.name), peer, "stop", seconds(request.timeout)).await?;
+            restarts::end(&core, &found, peer, "stop").await?;
             lifecycle::stop(&core, &found, request.timeout).await
         });
         stopped.await?;
@@ -132,6 +134,7 @@ impl AdminService for Service {
         let restarted = self.whole(async move {
             let found = resolve(&core, &request.agent).await?;
             note(&core, Some(&found.name), peer, "restart", seconds(request.timeout)).await?;
+            restarts::begin(&core, &found, peer).await?;
             lifecycle::restart(&core, &found, request.timeout).await
         });
         restarted.await?;
@@ -171,8 +174,9 @@ impl AdminService for Service {
     }
 
     async fn attach(&self, request: Request<Streaming<wire::AttachInput>>) -> Answer<Self::AttachStream> {
+        let peer = Self::peer(&request)?;
         Ok(Response::new(
-            attach::attach(self.core.clone(), request.into_inner()).await?,
+            attach::attach(self.core.clone(), peer, request.into_inner()).await?,
         ))
     }
 

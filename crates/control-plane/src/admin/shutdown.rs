@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use super::error::Fault;
 use super::lifecycle;
 use super::resolve::resolve;
+use super::restarts;
 use super::socket::Peer;
-use crate::agent::{AgentHandle, ContainerState};
+use crate::agent::{AgentHandle, ContainerState, lease};
 use crate::core::Core;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,10 @@ impl Fate {
 
 /// Sees to the agents, then ends everything. When an agent can't be seen to, nothing is ended.
 pub async fn shut_down(core: Arc<Core>, fate: Fate, word: &str, peer: Peer) -> Result<(), Fault> {
+    if fate != Fate::Stop {
+        // First of all, so that no renewal on its way takes it back.
+        core.leases.promise(lease::FOR_EVER);
+    }
     let mut work = JoinSet::new();
     let running = |agent: &AgentHandle| agent.status().state == ContainerState::Running;
     for agent in core.agents.list().into_iter().filter(running) {
@@ -62,6 +67,7 @@ pub async fn shut_down(core: Arc<Core>, fate: Fate, word: &str, peer: Peer) -> R
         }
     }
     if !failed.is_empty() {
+        core.leases.withdraw();
         failed.sort();
         return Err(Fault::state(
             format!(
@@ -89,7 +95,11 @@ pub async fn shut_down(core: Arc<Core>, fate: Fate, word: &str, peer: Peer) -> R
 
 async fn see_to(core: &Core, agent: AgentHandle, fate: Fate, peer: Peer) -> Result<(), Fault> {
     match fate {
-        Fate::Stop => lifecycle::stop(core, &resolve(core, &agent.name.to_string()).await?, None).await,
+        Fate::Stop => {
+            let found = resolve(core, &agent.name.to_string()).await?;
+            restarts::end(core, &found, peer, "down --agents stop").await?;
+            lifecycle::stop(core, &found, None).await
+        }
         Fate::Leave => lease_for_ever(&agent).await,
         Fate::Freeze => {
             let by = peer.operator();
@@ -104,7 +114,7 @@ async fn see_to(core: &Core, agent: AgentHandle, fate: Fate, peer: Peer) -> Resu
 /// An agent without a session can't be told, and would get no word later either: its own default rules.
 async fn lease_for_ever(agent: &AgentHandle) -> Result<(), Fault> {
     match agent.session() {
-        Some(session) => Ok(session.lease(0).await?),
+        Some(session) => Ok(session.lease(lease::FOR_EVER).await?),
         None => {
             tracing::warn!(agent = %agent.name, "has no session; its lease stays as it is");
             Ok(())

@@ -159,6 +159,13 @@ mod tests {
 
     use super::*;
 
+    fn lost(seconds: u32) -> LeaseLost {
+        LeaseLost {
+            seconds,
+            then: Default::default(),
+        }
+    }
+
     async fn seqs(tail: &mut Tail, count: usize) -> Vec<u64> {
         let mut seqs = Vec::new();
         while seqs.len() < count {
@@ -177,7 +184,7 @@ mod tests {
         );
         for n in 0..1200 {
             store
-                .append(Some(if n % 2 == 0 { &a } else { &b }), LeaseLost { seconds: n })
+                .append(Some(if n % 2 == 0 { &a } else { &b }), lost(n))
                 .await
                 .expect("append");
         }
@@ -187,14 +194,14 @@ mod tests {
         assert_eq!(seqs(&mut all, 700).await, (1..=700).collect::<Vec<_>>());
         // More than the bus holds, while nobody listens.
         for n in 0..5000 {
-            store.append(Some(&a), LeaseLost { seconds: n }).await.expect("append");
+            store.append(Some(&a), lost(n)).await.expect("append");
         }
         assert_eq!(seqs(&mut all, 5500).await, (701..=6200).collect::<Vec<_>>());
         let of_b: Vec<u64> = (11..=1200).filter(|seq| seq % 2 == 0).collect();
         assert_eq!(seqs(&mut only, of_b.len()).await, of_b);
         assert_eq!(seqs(&mut now, 5000).await, (1201..=6200).collect::<Vec<_>>());
         assert_eq!(only.next_past().await.expect("store"), None);
-        store.append(Some(&b), LeaseLost { seconds: 0 }).await.expect("append");
+        store.append(Some(&b), lost(0)).await.expect("append");
         assert_eq!(seqs(&mut only, 1).await, [6201]);
     }
 

@@ -9,12 +9,13 @@
 //! ```
 //! Dropping the future ends the connection and everything that it started here.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use clawker_engine::register::Attested;
 use clawker_identity::leaf::Claims;
 use clawker_model::event::{
-    AgentUntrusted, ContainerHealth, SessionConnected, SessionHalfStopped, ThresholdCrossed, UntrustedReason,
+    AgentUntrusted, ContainerHealth, LeaseLost, SessionConnected, SessionHalfStopped, ThresholdCrossed, UntrustedReason,
 };
 use clawker_model::{ContainerId, FullName, IdentityState, RunId};
 use clawker_proc::cgroup::AgentCgroup;
@@ -23,7 +24,6 @@ use clawker_wire::session::{Exited, Hello, HelloAck, Lease};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Duration, MissedTickBehavior};
 
 use super::attest::{Init, mounts_intact};
 use super::bundle::{self, Identity};
@@ -32,9 +32,9 @@ use super::dial::dial;
 use super::identity::{self, Distrusted, Peer, PeerCell};
 use super::session::{Report, Session, SessionError};
 use super::status::{AgentStatus, SessionState, Trust};
-use super::{AgentError, keep, prepare};
+use super::{AgentError, keep, lease, prepare};
 use crate::containment::Target;
-use crate::core::{Core, now_ms};
+use crate::core::Core;
 
 /// What a connection needs to know of its agent; the agent task keeps it.
 #[derive(Clone)]
@@ -65,6 +65,12 @@ pub enum End {
     Revoked,
     /// Its key is in other hands: the next connection gets another.
     Leaked,
+}
+
+/// What comes from clawkerd by itself, and the leases that go to it meanwhile.
+struct Line {
+    reported: mpsc::Receiver<Report>,
+    renewing: JoinSet<Result<Infallible, SessionError>>,
 }
 
 /// Runs the connection; `main_exited` is told how the agent's command ended, if the session says so.
@@ -108,18 +114,27 @@ pub async fn drive(
     );
 
     let (channel, slot) = dial(core, Counted::new(stream, open), &root_id).await?;
-    let (reports, mut reported) = mpsc::channel(64);
+    let (reports, reported) = mpsc::channel(64);
     let (session, reader) = Session::open(channel, reports).await?;
     let mut reading = JoinSet::new();
     reading.spawn(reader);
-    let lease = core.config.lease_seconds;
+    let own_lease = record.as_ref().and_then(|record| record.spec.absence.lease_s);
+    let own_lease = own_lease.unwrap_or(core.config.lease_seconds);
+    let seconds = core.leases.of(own_lease);
     let ack = session
         .hello(Hello {
             protocol: clawker_wire::PROTOCOL,
             cp_life: core.life.clone(),
-            lease: Some(Lease { seconds: lease }),
+            lease: Some(Lease { seconds }),
         })
         .await?;
+    // From here on, whatever the rest takes.
+    let mut line = Line {
+        reported,
+        renewing: JoinSet::new(),
+    };
+    line.renewing
+        .spawn(core.leases.renew(session.clone(), own_lease, ctx.status.clone()));
 
     let mut peer = identity::look(core, &slot.get(), &ctx.name, &ctx.container);
     core.store
@@ -137,10 +152,19 @@ pub async fn drive(
         .await?;
     ctx.status
         .send_modify(|status| status.session = SessionState::Connected);
+    let lost = ack.lease_lost || ack.lease_frozen;
+    if lost {
+        let then = record.as_ref().map(|record| record.spec.on_orphan).unwrap_or_default();
+        let lost = LeaseLost {
+            seconds: own_lease,
+            then,
+        };
+        core.store.append(Some(&ctx.name), lost).await?;
+    }
     core.containment.settle(&ctx.name, ctx.start).await?;
-    if ack.lease_frozen {
+    if lost {
         // PID 1 goes on saying so until a lease comes after the thaw.
-        session.lease(lease).await?;
+        session.lease(core.leases.of(own_lease)).await?;
     }
     identity::note_leak(core, &peer, &ctx.container).await?;
 
@@ -153,7 +177,7 @@ pub async fn drive(
             ctx.status.send_modify(|status| status.trust = Trust::Trusted);
             ctx.session.send_replace(Some(session.clone()));
             let served = ctx
-                .serve(record, ack, &session, claims, generation, &mut reported, main_exited)
+                .serve(record, ack, &session, claims, generation, &mut line, main_exited)
                 .await?;
             match served {
                 Served::Ended(end) => return Ok(end),
@@ -166,7 +190,7 @@ pub async fn drive(
     };
     ctx.session.send_replace(None);
     ctx.distrust(distrusted.0, distrusted.1).await?;
-    ctx.keep(session, &mut reported).await
+    ctx.keep(line).await
 }
 
 /// How serving a trusted agent ended.
@@ -209,8 +233,6 @@ impl Context {
         let mut contained = self.core.containment.watch(&self.name);
         let established = tokio::select! {
             established = identity::establish(self, session, peer) => established?,
-            // Registration may have to wait; the lease doesn't.
-            error = self.leases(session) => return Err(error),
             () = revoked(&mut contained) => return Ok(Err(End::Revoked)),
             () = self.leaked.notified() => return Ok(Err(End::Leaked)),
         };
@@ -302,19 +324,18 @@ impl Context {
         session: &Session,
         claims: Claims,
         generation: u64,
-        reported: &mut mpsc::Receiver<Report>,
+        line: &mut Line,
         main_exited: mpsc::Sender<(u64, Exited)>,
     ) -> Result<Served, AgentError> {
         let mut preparing = JoinSet::new();
         preparing.spawn(prepare::prepare(self.clone(), record, ack, session.clone()));
         let mut keeping = JoinSet::new();
         keeping.spawn(keep::keep(self.clone(), session.clone(), claims, generation));
-        let mut leases = self.lease_ticks();
         let mut contained = self.core.containment.watch(&self.name);
         let lost = |why: String| Ok(Served::Ended(End::Lost { established: true, why }));
         loop {
             tokio::select! {
-                report = reported.recv() => match report {
+                report = line.reported.recv() => match report {
                     Some(Report::Lost(why)) => return lost(why),
                     None => return lost("closed".into()),
                     Some(Report::MainExited(exited)) => {
@@ -335,7 +356,7 @@ impl Context {
                     Ok(Err(error)) => Err(error),
                     Err(error) => Err(AgentError::Preparing(error.to_string())),
                 },
-                _ = leases.tick() => self.renew(session).await?,
+                Some(ended) = line.renewing.join_next() => return Err(lease::refused(ended)),
                 () = revoked(&mut contained) => return Ok(Served::Ended(End::Revoked)),
                 () = self.leaked.notified() => return Ok(Served::Ended(End::Leaked)),
             }
@@ -343,46 +364,20 @@ impl Context {
     }
 
     /// An untrusted agent: the channel stays for containment, its lease is renewed, nothing is sent that it could use.
-    async fn keep(&self, session: Session, reported: &mut mpsc::Receiver<Report>) -> Result<End, AgentError> {
-        let mut leases = self.lease_ticks();
+    async fn keep(&self, mut line: Line) -> Result<End, AgentError> {
         let mut contained = self.core.containment.watch(&self.name);
         loop {
             tokio::select! {
-                report = reported.recv() => match report {
+                report = line.reported.recv() => match report {
                     Some(Report::Lost(why)) => return Ok(End::Lost { established: true, why }),
                     None => return Ok(End::Lost { established: true, why: "closed".into() }),
                     Some(_) => {}
                 },
-                _ = leases.tick() => self.renew(&session).await?,
+                Some(ended) = line.renewing.join_next() => return Err(lease::refused(ended)),
                 () = revoked(&mut contained) => return Ok(End::Revoked),
                 () = self.leaked.notified() => return Ok(End::Leaked),
             }
         }
-    }
-
-    /// Renews the lease for as long as it is let; returns what went wrong.
-    async fn leases(&self, session: &Session) -> AgentError {
-        let mut leases = self.lease_ticks();
-        loop {
-            leases.tick().await;
-            if let Err(error) = self.renew(session).await {
-                return error;
-            }
-        }
-    }
-
-    /// The lease is sent again every quarter of it; the first was in Hello.
-    fn lease_ticks(&self) -> tokio::time::Interval {
-        let quarter = Duration::from_millis(u64::from(self.core.config.lease_seconds) * 250);
-        let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + quarter, quarter);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks
-    }
-
-    async fn renew(&self, session: &Session) -> Result<(), AgentError> {
-        session.lease(self.core.config.lease_seconds).await?;
-        self.status.send_modify(|status| status.last_seen_ms = now_ms());
-        Ok(())
     }
 
     async fn note(&self, report: Report) -> Result<(), AgentError> {

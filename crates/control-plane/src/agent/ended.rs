@@ -3,6 +3,7 @@
 use clawker_docker::Inspect;
 use clawker_model::event::{ContainerDied, MainExited};
 use clawker_model::{ContainerId, FullName};
+use clawker_proc::cgroup::AgentCgroup;
 use clawker_wire::session::Exited;
 use tokio::time::{Duration, Instant};
 
@@ -111,5 +112,23 @@ impl Ended<'_> {
                 .degraded("engine", format!("removing {}: {error}", self.name))
                 .await;
         }
+    }
+}
+
+/// Kills what is in the agent's cgroup and thaws it, also before any session of this control plane: on cgroup v1
+/// neither Docker nor SIGKILL ends a container with frozen processes. A failure shows in the container's going on.
+pub async fn end_processes(core: &Core, name: &FullName, container: &ContainerId) {
+    if let Err(error) = core.containment.end(name).await {
+        tracing::debug!(agent = %name, %error, "containment can't end its processes");
+    }
+    let path = core.cgroup_path(container);
+    let killed = tokio::task::spawn_blocking(move || match AgentCgroup::open(&path)? {
+        Some(cgroup) => cgroup.kill_all().map(drop),
+        None => Ok(()),
+    });
+    match killed.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(agent = %name, %error, "ending its processes"),
+        Err(error) => tracing::error!(agent = %name, %error, "ending its processes"),
     }
 }

@@ -13,6 +13,7 @@ mod effect;
 mod ended;
 mod identity;
 mod keep;
+pub mod lease;
 mod listen;
 mod plan;
 mod prepare;
@@ -27,7 +28,9 @@ use std::path::PathBuf;
 
 pub use dial::Turns;
 pub use directory::Agents;
+pub use ended::end_processes;
 pub use listen::{IN_CONTAINER, RunDir};
+pub use prepare::without_secrets;
 pub use session::{ExecHandle, Session, SessionError};
 pub use status::{AgentHandle, AgentStatus, ContainerState, ExitStatus, Hold, SessionState, Trust};
 

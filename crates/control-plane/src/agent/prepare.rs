@@ -19,9 +19,11 @@ use crate::fault::fault_point;
 /// Most bytes of one secret.
 const MAX_SECRET: u64 = 64 * 1024;
 
-/// Whether the command runs although no control plane let it in this start.
+/// Whether the command runs although no control plane let it in this start. `initialized` is said before AgentReady,
+/// so whoever runs it without has made a short cut, whatever the journal says.
 pub fn bypassed(record: Option<&AgentRecord>, ack: &HelloAck, start: u64) -> bool {
-    ack.command_running && record.is_none_or(|record| record.ready_start != Some(start))
+    let let_run = record.is_some_and(|record| record.ready_start == Some(start));
+    ack.command_running && !(let_run && ack.initialized)
 }
 
 /// Prepares the agent and lets its command run, from wherever an earlier session left off.
@@ -145,7 +147,6 @@ impl Context {
 }
 
 async fn agent_ready(ctx: &Context, spec: &AgentSpec) -> Result<AgentReady, AgentError> {
-    let main = &spec.main;
     let mut secrets = Vec::with_capacity(spec.secrets.len());
     for secret in &spec.secrets {
         let path = ctx.core.secrets_dir(&ctx.container).join(&secret.name);
@@ -166,6 +167,15 @@ async fn agent_ready(ctx: &Context, spec: &AgentSpec) -> Result<AgentReady, Agen
         });
     }
     Ok(AgentReady {
+        secrets,
+        ..without_secrets(spec)
+    })
+}
+
+/// What may stand in a container's arguments, too.
+pub fn without_secrets(spec: &AgentSpec) -> AgentReady {
+    let main = &spec.main;
+    AgentReady {
         main: Some(Main {
             argv: main.argv.clone(),
             user: main.user.clone(),
@@ -183,6 +193,6 @@ async fn agent_ready(ctx: &Context, spec: &AgentSpec) -> Result<AgentReady, Agen
             start_period_ms: health.start_period_ms,
             retries: health.retries,
         }),
-        secrets,
-    })
+        secrets: Vec::new(),
+    }
 }

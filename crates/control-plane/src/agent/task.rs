@@ -8,8 +8,11 @@
 //!                                                  ▼   │ connection lost, successor within 2 s or SessionBroken
 //!                                        connection: connecting ▶ connected
 //! ```
+//! One that has ended may be started again ([`restart`]).
+//!
 //! Attestation and connections run in tasks that this one owns; the newest attested connection is the session.
 
+mod restart;
 mod start;
 
 use std::sync::Arc;
@@ -81,6 +84,8 @@ pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Listeners, stop: Canc
         attesting: JoinSet::new(),
         serving: JoinSet::new(),
         driving: JoinSet::new(),
+        starting: JoinSet::new(),
+        restarting: restart::Restarting::default(),
         lost: None,
         at_ceiling: false,
         attempts: 0,
@@ -112,6 +117,9 @@ struct AgentTask {
     attesting: JoinSet<(UnixStream, Result<Attested, Unattested>)>,
     serving: JoinSet<()>,
     driving: JoinSet<Result<End, AgentError>>,
+    /// Docker, starting it again after that end.
+    starting: JoinSet<(String, Result<(), clawker_docker::Error>)>,
+    restarting: restart::Restarting,
     /// When an established session was lost, and why, until it is said or a successor came.
     lost: Option<(Instant, String)>,
     /// In this cycle a session was refused for want of descriptors.
@@ -124,6 +132,7 @@ struct AgentTask {
 struct Life {
     init: Arc<Init>,
     start: u64,
+    began: Instant,
     died: AsyncFd<std::os::fd::OwnedFd>,
     main: Option<Exited>,
 }
@@ -135,8 +144,11 @@ impl AgentTask {
         mut main_exits: mpsc::Receiver<(u64, Exited)>,
         stop: CancellationToken,
     ) {
+        self.restarting.first_look = true;
         self.look().await;
+        self.restarting.first_look = false;
         loop {
+            let restart_at = self.restarting.planned.as_ref().map(|(due, _)| *due);
             let broken_at = self.lost.as_ref().map(|(since, _)| *since + SUCCESSOR);
             let failed_at = self.waiting().then_some(self.cycle);
             tokio::select! {
@@ -160,6 +172,10 @@ impl AgentTask {
                 },
                 () = self.hints.notified() => self.look().await,
                 () = at(broken_at) => self.say_broken().await,
+                () = at(restart_at) => self.restart_due().await,
+                Some(started) = self.starting.join_next() => if let Ok((end, started)) = started {
+                    self.restarted(end, started).await;
+                },
                 () = at(failed_at) => self.say_failed().await,
             }
         }

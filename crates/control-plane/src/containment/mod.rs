@@ -19,7 +19,7 @@ mod policies;
 mod rows;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verdicts;
 mod watch;
 mod windows;

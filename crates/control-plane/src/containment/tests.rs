@@ -1,7 +1,7 @@
 //! The task with a real store, real namespaces and cgroups where the test is root, and a scripted judge.
 
 mod host;
-mod kernel;
+pub(crate) mod kernel;
 mod verdicts;
 
 use std::time::Duration;

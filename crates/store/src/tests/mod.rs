@@ -100,7 +100,9 @@ fn creating(agent: usize) -> Event {
         resources: Resources::default(),
         plan: Plan::default(),
         remove: false,
-        on_orphan: clawker_model::agent::OnOrphan::Freeze,
+        on_orphan: Default::default(),
+        absence: Default::default(),
+        restart: Default::default(),
         unsafe_options: Vec::new(),
     };
     AgentCreating {

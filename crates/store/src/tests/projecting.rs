@@ -2,7 +2,7 @@ use clawker_model::event::*;
 use clawker_model::{Effect, EffectResult};
 
 use super::*;
-use crate::record::{EffectRecord, InitProgress};
+use crate::record::{EffectRecord, InitProgress, Restarts};
 
 /// Every event with a defined meaning for the projection, by its kind.
 const PROJECTED: &[&str] = &[
@@ -24,6 +24,9 @@ const PROJECTED: &[&str] = &[
     "InitFailed",
     "AgentReadyIntended",
     "AgentReadySent",
+    "RestartPlanned",
+    "RestartsEnded",
+    "RestartsBegun",
     "MainExited",
     "PolicyDecided",
     "ContainmentAsked",
@@ -49,6 +52,47 @@ fn somebody_has_thought_about_every_kind() {
         PROJECTED.len() + crate::projection::NOT_PROJECTED.len(),
         Event::KINDS.len()
     );
+}
+
+#[tokio::test]
+async fn restarts_are_counted_until_an_operator_starts_it() {
+    let w = World::with_agent().await;
+    let c = container(1);
+    assert_eq!(w.agent().await.restarts, None);
+    let planned = |restarts: u32, of: usize| RestartPlanned {
+        container: container(of),
+        end: format!("end {restarts}"),
+        code: 1,
+        restarts,
+        delay_ms: 200,
+        due_ms: 7,
+    };
+    w.happens(planned(1, 1)).await;
+    w.happens(planned(2, 1)).await;
+    // Of a container that isn't its own any more.
+    w.happens(planned(9, 2)).await;
+    let kept = Restarts {
+        end: "end 2".into(),
+        restarts: 2,
+        delay_ms: 200,
+        due_ms: 7,
+        over: None,
+    };
+    assert_eq!(w.agent().await.restarts, Some(kept.clone()));
+    w.happens(RestartsEnded {
+        container: c.clone(),
+        by: "operator:uid:0".into(),
+        why: "stop".into(),
+    })
+    .await;
+    let over = Restarts {
+        over: Some("operator:uid:0".into()),
+        ..kept
+    };
+    assert_eq!(w.agent().await.restarts, Some(over));
+    let by = "operator:uid:0".into();
+    w.happens(RestartsBegun { container: c, by }).await;
+    assert_eq!(w.agent().await.restarts, None);
 }
 
 #[tokio::test]

@@ -54,12 +54,21 @@ pub struct CreateAgentRequest {
     pub pids: ::core::option::Option<u32>,
     #[prost(bool, tag = "20")]
     pub allow_sudo: bool,
-    /// continue, freeze (default) or stop
+    /// continue, freeze (default) or stop, with `:SECONDS` for a lease of the agent's own
     #[prost(string, tag = "21")]
     pub on_orphan: ::prost::alloc::string::String,
     /// What `--unsafe-<what>` names.
     #[prost(string, repeated, tag = "22")]
     pub unsafe_options: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// await (default), await:SECONDS or defaults:SECONDS
+    #[prost(string, tag = "23")]
+    pub on_absent: ::prost::alloc::string::String,
+    /// no (default), on-failure, on-failure:TIMES, always or unless-stopped
+    #[prost(string, tag = "24")]
+    pub restart: ::prost::alloc::string::String,
+    /// With defaults: the command may run before anybody has verified the network policy.
+    #[prost(bool, tag = "25")]
+    pub unverified_network: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Secret {

@@ -106,6 +106,9 @@ pub struct HelloAck {
     /// How many session halves this PID 1 has started.
     #[prost(uint32, tag = "8")]
     pub session_lives: u32,
+    /// The lease ran out since the last Hello, whatever followed.
+    #[prost(bool, tag = "9")]
+    pub lease_lost: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExecState {

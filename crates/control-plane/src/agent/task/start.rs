@@ -52,6 +52,7 @@ impl AgentTask {
         self.life = Some(Life {
             init: init.clone(),
             start: number,
+            began: Instant::now(),
             died,
             main: None,
         });
@@ -104,12 +105,14 @@ impl AgentTask {
         if !connected {
             self.close_cycle(SessionFailure::ContainerNotRunning).await;
         }
+        // Before it is detached: an escalation that ended it goes with it.
+        self.restarting.contained = self.contained();
+        self.restarting.ran = Some(life.began.elapsed());
         self.core.containment.detach(self.name(), life.start).await;
         self.ended(life.start, life.init.pid, life.main, None).await;
     }
 
     async fn ended(&mut self, start: u64, pid: i32, main: Option<Exited>, seen: Option<&Inspect>) {
-        self.ended_start = start;
         let removal_held = self.held.load(Ordering::Acquire) > 0;
         let ended = Ended {
             core: &self.core,
@@ -127,6 +130,11 @@ impl AgentTask {
                 });
                 if !removal_held {
                     ended.remove_if_asked().await;
+                }
+                // Not before it is journaled: an engine that didn't answer is asked again at the next look.
+                self.ended_start = start;
+                if !removal_held {
+                    self.consider_restart().await;
                 }
             }
             Err(error) => {
@@ -183,14 +191,18 @@ impl AgentTask {
             status.init_pid = 0;
         });
         if state == ContainerState::Exited && last > self.ended_start && exit.is_none() {
-            self.ended(last, 0, None, Some(inspect)).await;
-        } else if let Some(exit) = exit {
+            return self.ended(last, 0, None, Some(inspect)).await;
+        }
+        if let Some(exit) = exit {
             let exit = ExitStatus {
                 code: exit.code,
                 signal: exit.signal,
                 oom: exit.oom,
             };
             self.status.send_modify(|status| status.exit = Some(exit));
+        }
+        if state == ContainerState::Exited && self.held.load(Ordering::Acquire) == 0 {
+            self.consider_restart().await;
         }
     }
 }

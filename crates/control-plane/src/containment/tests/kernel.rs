@@ -50,7 +50,7 @@ pub(super) fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
-pub(super) fn spec(name: &FullName) -> AgentSpec {
+pub(crate) fn spec(name: &FullName) -> AgentSpec {
     AgentSpec {
         name: name.clone(),
         image: "busybox".into(),
@@ -76,6 +76,8 @@ pub(super) fn spec(name: &FullName) -> AgentSpec {
         plan: Default::default(),
         remove: false,
         on_orphan: Default::default(),
+        absence: Default::default(),
+        restart: Default::default(),
         unsafe_options: Vec::new(),
     }
 }

@@ -1,0 +1,101 @@
+//! The agent's own command, exec `main`: spawned once a start, because a control plane says so or because none came.
+
+use std::io;
+use std::time::Instant;
+
+use clawker_proc::signal;
+
+use super::command::{CommandError, Extra, build};
+use super::exec::{Exec, Pipes};
+use super::health::Health;
+use super::spawn::{Stdio, spawn};
+use super::supervisor::{MainCommand, Supervisor};
+use super::{ready, secrets, terminal};
+use crate::halves::{MAIN, ReadySpec, Reply};
+use crate::user::Files;
+
+impl Supervisor {
+    /// Spawns the agent's command, once a start. Asked again, it answers what it answered.
+    pub(super) fn agent_ready(&mut self, id: u64, spec: ReadySpec, now: Instant) {
+        if let Some(exec) = self.execs.get_mut(MAIN) {
+            let pid = exec.pid;
+            if !exec.wait(id) {
+                self.reply(
+                    id,
+                    Reply::Started {
+                        exec_id: MAIN.to_owned(),
+                        pid,
+                    },
+                );
+            }
+            return;
+        }
+        if self.ending.is_some() {
+            return self.fail(id, "ending", "this start is at its end");
+        }
+        self.let_run(&spec, Some(id), now);
+    }
+
+    /// No control plane came, and its creator wanted the command to run all the same.
+    pub(super) fn run_defaults(&mut self, now: Instant) {
+        let Some(spec) = self.options.defaults.take() else {
+            return;
+        };
+        terminal::say("no control plane came; the command runs unprepared, on a network that nobody verified");
+        self.unprepared = true;
+        self.let_run(&spec, None, now);
+    }
+
+    fn let_run(&mut self, spec: &ReadySpec, asked: Option<u64>, now: Instant) {
+        match self.spawn_main(spec) {
+            Ok(mut exec) => {
+                if let Some(id) = asked {
+                    exec.wait(id);
+                }
+                self.main = Some(MainCommand {
+                    pid: exec.pid,
+                    stop_signal: signal::parse(&spec.stop_signal).unwrap_or(libc::SIGTERM),
+                    no_new_privs: spec.no_new_privs,
+                });
+                self.health = spec.health.as_ref().map(|health| Health::new(health, &spec.main, now));
+                self.execs.insert(MAIN.to_owned(), exec);
+            }
+            Err(error) => {
+                terminal::say(&format!("can't run the command: {error}"));
+                if let Some(id) = asked {
+                    self.refuse(id, MAIN, error.kind(), error.to_string());
+                }
+                self.main_failed(error.exit_code(), now);
+            }
+        }
+    }
+
+    fn spawn_main(&self, spec: &ReadySpec) -> Result<Exec, CommandError> {
+        let files = Files::read();
+        let identity = files.resolve(&spec.main.user)?;
+        let env = secrets::place(&spec.secrets, &identity).map_err(io::Error::other)?;
+        let extra = Extra {
+            env,
+            no_new_privs: spec.no_new_privs,
+            create_cwd: true,
+            stdio: Stdio::Inherited { terminal: spec.tty },
+            files: &files,
+        };
+        let command = build(&spec.main, extra)?;
+        let spawned = spawn(&command, self.procs()?)?;
+        Ok(Exec::new(
+            MAIN.to_owned(),
+            String::new(),
+            spawned,
+            Pipes::default(),
+            0,
+            false,
+        )?)
+    }
+
+    pub(super) fn main_started(&mut self, _now: Instant) {
+        if let Err(error) = ready::write(self.gifts.start) {
+            terminal::say(&format!("can't write /var/run/clawker/ready: {error}"));
+        }
+    }
+}
