@@ -68,6 +68,11 @@ fn at_mid_plan() -> Result<()> {
 }
 
 #[test]
+fn at_effect_done_unnoted() -> Result<()> {
+    crash_at("effect-done-unnoted")
+}
+
+#[test]
 fn at_ready_journaled_unsent() -> Result<()> {
     crash_at("ready-journaled-unsent")
 }

@@ -87,13 +87,23 @@ pub fn root() -> io::Result<OwnedFd> {
     )?)
 }
 
-/// Writes it below `root`, with its parents; whether anything had to be written.
+/// `~/` stands for `home`.
+pub fn at_home(path: &str, home: &str) -> String {
+    match path.strip_prefix("~/") {
+        Some(rest) => format!("{}/{rest}", home.trim_end_matches('/')),
+        None => path.to_owned(),
+    }
+}
+
+/// Writes it below `root`, with its parents, which are the file's owner's; whether anything had to be written. With
+/// a `/` at its end it is a folder.
 pub fn write(root: &OwnedFd, file: &NewFile<'_>) -> Result<bool, FileError> {
     let failed = |what: &'static str| {
         let path = file.path.to_owned();
         move |source: io::Error| FileError::Io { what, path, source }
     };
-    let parts = parts(file.path)?;
+    let folder = file.path.ends_with('/');
+    let parts = parts(file.path.strip_suffix('/').unwrap_or(file.path))?;
     let Some((name, parents)) = parts.split_last() else {
         return Err(FileError::Path(shown(file.path)));
     };
@@ -101,8 +111,17 @@ pub fn write(root: &OwnedFd, file: &NewFile<'_>) -> Result<bool, FileError> {
     if file.mode > 0o777 {
         return Err(FileError::Mode(file.mode));
     }
-    let parent = open_directory(root, &parents.join("/"), true).map_err(failed("making the directory of"))?;
+    let made = Made {
+        // Who keeps a file to its owner doesn't show what else lies beside it.
+        mode: if file.mode & 0o077 == 0 { 0o700 } else { 0o755 },
+        uid: file.uid,
+        gid: file.gid,
+    };
+    let parent = open_directory(root, &parents.join("/"), Some(made)).map_err(failed("making the directory of"))?;
     refuse_kernels(&parent, file.path)?;
+    if folder {
+        return make_folder(&parent, name, file).map_err(failed("making"));
+    }
     let wanted = match file.when {
         When::Always => true,
         When::IfAbsent => rustix::fs::statat(&parent, *name, AtFlags::SYMLINK_NOFOLLOW).is_err(),
@@ -140,8 +159,16 @@ pub fn read(root: &OwnedFd, path: &str, max: usize) -> Result<Vec<u8>, FileError
     Ok(bytes)
 }
 
-/// A directory below `root` (O_PATH), made with 0755 where it is missing if `create`.
-pub fn open_directory(root: &OwnedFd, path: &str, create: bool) -> io::Result<OwnedFd> {
+/// What directories are that had to be made.
+#[derive(Clone, Copy)]
+pub struct Made {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// A directory below `root` (O_PATH), made where it is missing if `made` says how.
+pub fn open_directory(root: &OwnedFd, path: &str, made: Option<Made>) -> io::Result<OwnedFd> {
     let open = |path: &str| {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat2(
@@ -152,10 +179,10 @@ pub fn open_directory(root: &OwnedFd, path: &str, create: bool) -> io::Result<Ow
             RESOLVE,
         )
     };
-    match open(path) {
-        Err(Errno::NOENT) if create => {}
-        other => return Ok(other?),
-    }
+    let made = match (open(path), made) {
+        (Err(Errno::NOENT), Some(made)) => made,
+        (other, _) => return Ok(other?),
+    };
     let mut prefix = String::new();
     let mut here = open("")?;
     for part in path.split('/').filter(|part| !part.is_empty()) {
@@ -165,8 +192,9 @@ pub fn open_directory(root: &OwnedFd, path: &str, create: bool) -> io::Result<Ow
         prefix.push_str(part);
         here = match open(&prefix) {
             Err(Errno::NOENT) => {
-                match rustix::fs::mkdirat(&here, part, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                match rustix::fs::mkdirat(&here, part, Mode::from_raw_mode(made.mode)) {
+                    Ok(()) => give(&here, part, made)?,
+                    Err(Errno::EXIST) => {}
                     Err(e) => return Err(e.into()),
                 }
                 open(&prefix)?
@@ -175,6 +203,40 @@ pub fn open_directory(root: &OwnedFd, path: &str, create: bool) -> io::Result<Ow
         };
     }
     Ok(here)
+}
+
+/// To its owner, if it is what was just made there.
+fn give(parent: &OwnedFd, name: &str, made: Made) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let (uid, gid) = (Uid::from_raw(made.uid), Gid::from_raw(made.gid));
+    Ok(rustix::fs::chownat(
+        directory,
+        "",
+        Some(uid),
+        Some(gid),
+        AtFlags::EMPTY_PATH,
+    )?)
+}
+
+/// A folder with mode and owner; one that exists gets them unless it is to be made only if absent.
+fn make_folder(parent: &OwnedFd, name: &str, file: &NewFile<'_>) -> io::Result<bool> {
+    let absent = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(e) => return Err(e.into()),
+    };
+    // A symlink is no folder: nothing is changed where it leads.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&folder)?;
+    let same = stat.st_mode & 0o7777 == file.mode && (stat.st_uid, stat.st_gid) == (file.uid, file.gid);
+    if same || (!absent && file.when == When::IfAbsent) {
+        return Ok(absent);
+    }
+    rustix::fs::fchown(&folder, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))?;
+    rustix::fs::fchmod(&folder, Mode::from_raw_mode(file.mode))?;
+    Ok(true)
 }
 
 fn parts(path: &str) -> Result<Vec<&str>, FileError> {

@@ -127,3 +127,65 @@ fn paths_and_sizes_have_limits() {
     setuid.mode = 0o4755;
     assert!(matches!(write(&root.fd, &setuid), Err(FileError::Mode(_))));
 }
+
+#[test]
+fn what_has_to_be_made_on_the_way_is_the_owners() {
+    let root = new_root();
+    let me = rustix::process::geteuid().as_raw();
+    let owned = |path, mode| NewFile {
+        mode,
+        uid: if me == 0 { 1000 } else { me },
+        gid: if me == 0 {
+            1000
+        } else {
+            rustix::process::getegid().as_raw()
+        },
+        ..file(path, When::Always, b"x")
+    };
+    let seen = |path: &str| {
+        let meta = std::fs::metadata(root.dir.path().join(path)).expect("there");
+        (meta.mode() & 0o777, meta.uid())
+    };
+    let private = owned("/home/a/.ssh/known_hosts", 0o600);
+    assert!(write(&root.fd, &private).expect("written"));
+    assert_eq!(seen("home/a/.ssh"), (0o700, private.uid));
+    let open = owned("/srv/x/file", 0o644);
+    assert!(write(&root.fd, &open).expect("written"));
+    assert_eq!(seen("srv/x"), (0o755, open.uid));
+}
+
+#[test]
+fn a_path_with_a_slash_at_its_end_is_a_folder() {
+    let root = new_root();
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let folder = |path, mode, when| NewFile {
+        mode,
+        uid,
+        gid,
+        ..file(path, when, b"")
+    };
+    let mode = || std::fs::metadata(root.dir.path().join("a/b")).expect("there").mode() & 0o7777;
+    assert!(write(&root.fd, &folder("/a/b/", 0o755, When::IfAbsent)).expect("made"));
+    assert!(!write(&root.fd, &folder("/a/b/", 0o700, When::IfAbsent)).expect("left"));
+    assert_eq!(mode(), 0o755);
+    assert!(write(&root.fd, &folder("/a/b/", 0o700, When::IfChanged)).expect("changed"));
+    assert!(!write(&root.fd, &folder("/a/b/", 0o700, When::IfChanged)).expect("the same"));
+    assert_eq!(mode(), 0o700);
+    symlink("b", root.dir.path().join("a/link")).expect("link");
+    write(&root.fd, &folder("/a/link/", 0o755, When::Always)).expect_err("a symlink is no folder");
+    assert_eq!(mode(), 0o700);
+    write(&root.fd, &folder("//", 0o755, When::Always)).expect_err("the root has no name");
+}
+
+#[test]
+fn a_tilde_is_the_owners_home() {
+    for (path, home, expected) in [
+        ("~/.x", "/home/a", "/home/a/.x"),
+        ("~/.x", "/home/a/", "/home/a/.x"),
+        ("~/.x", "/", "/.x"),
+        ("~/.x", "", "/.x"),
+        ("/~/x", "/home/a", "/~/x"),
+    ] {
+        assert_eq!(at_home(path, home), expected);
+    }
+}

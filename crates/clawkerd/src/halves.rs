@@ -78,6 +78,8 @@ pub struct ExecReport {
     pub exec_id: String,
     pub pid: i32,
     pub ended: Option<End>,
+    /// It was killed because its time was over.
+    pub timed_out: bool,
     /// Whether a descendant still held a pipe, once the exec's output is at its end.
     pub drained: Option<bool>,
     /// For each of [`Stream::ALL`]: the offset below which all is written, and whether it is at its end.

@@ -67,6 +67,8 @@ pub enum Verb {
     Down(verb::down::Args),
     Status(verb::status::Args),
     Run(Box<verb::run::Args>),
+    Apply(verb::apply::Args),
+    Check(verb::check::Args),
     Ps(verb::ps::Args),
     Start(verb::start::Args),
     Stop(verb::stop::Args),

@@ -15,6 +15,7 @@ pub mod docs;
 mod error;
 pub mod parse;
 mod progress;
+pub mod project;
 mod relay;
 mod session;
 mod table;
@@ -51,6 +52,7 @@ pub async fn run(cli: Cli, term: &mut Term) -> Result<u8, CommandError> {
         Verb::Up(args) => verb::up::run(args, &socket, term).await,
         Verb::Down(args) => verb::down::run(args, &socket, term).await,
         Verb::Restore(args) => verb::restore::run(args, term).await,
+        Verb::Check(args) => verb::check::run(args, term).await,
         verb => {
             // What is wrong on the command line is said before what is wrong with the machine.
             if let Verb::Contain(args) = &verb {
@@ -64,7 +66,8 @@ pub async fn run(cli: Cli, term: &mut Term) -> Result<u8, CommandError> {
 
 async fn with_client(verb: Verb, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
     match verb {
-        Verb::Up(_) | Verb::Down(_) | Verb::Restore(_) => Ok(clawker_model::exit::FAILED),
+        Verb::Up(_) | Verb::Down(_) | Verb::Restore(_) | Verb::Check(_) => Ok(clawker_model::exit::FAILED),
+        Verb::Apply(args) => verb::apply::run(args, client, term).await,
         Verb::Run(args) => verb::run::run(*args, client, term).await,
         Verb::Ps(args) => verb::ps::run(args, client, term).await,
         Verb::Start(args) => verb::start::run(args, client, term).await,

@@ -19,7 +19,7 @@ pub enum ParseError {
     Volume,
     #[error("the container's side of a volume must be an absolute path, not `{0}`")]
     VolumeTarget(String),
-    #[error("not a secret: give NAME=FILE, NAME=FILE,as=env or NAME=FILE,as=file")]
+    #[error("not a secret: give NAME=FILE, NAME=FILE,as=env, NAME=FILE,as=file or NAME=FILE,as=step")]
     Secret,
     #[error("`{0}` is no name for a secret: letters, digits and `_`, no digit first, 128 at most")]
     SecretName(String),
@@ -111,23 +111,35 @@ impl FromStr for Volume {
     }
 }
 
-/// `NAME=FILE[,as=env|file]`.
+/// `NAME=FILE[,as=env|file|step]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretArg {
     pub name: String,
     pub file: String,
-    pub as_file: bool,
+    pub kind: SecretFor,
+}
+
+/// Who gets a secret, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretFor {
+    /// The command, in its environment.
+    Env,
+    /// The command, as a file.
+    File,
+    /// Steps that name it, and not the command.
+    Step,
 }
 
 impl FromStr for SecretArg {
     type Err = ParseError;
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (name, rest) = text.split_once('=').ok_or(ParseError::Secret)?;
-        let (file, as_file) = match rest.rsplit_once(",as=") {
-            Some((file, "env")) => (file, false),
-            Some((file, "file")) => (file, true),
+        let (file, kind) = match rest.rsplit_once(",as=") {
+            Some((file, "env")) => (file, SecretFor::Env),
+            Some((file, "file")) => (file, SecretFor::File),
+            Some((file, "step")) => (file, SecretFor::Step),
             Some(_) => return Err(ParseError::Secret),
-            None => (rest, false),
+            None => (rest, SecretFor::Env),
         };
         let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         let named = (1..=128).contains(&name.len())
@@ -142,7 +154,7 @@ impl FromStr for SecretArg {
         Ok(Self {
             name: name.to_owned(),
             file: file.to_owned(),
-            as_file,
+            kind,
         })
     }
 }

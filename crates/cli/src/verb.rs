@@ -1,8 +1,10 @@
 //! The verbs, one file each. The doc comment of a verb's `Args` is its help.
 
+pub mod apply;
 pub mod audit;
 pub mod backup;
 pub mod ca;
+pub mod check;
 pub mod contain;
 pub mod down;
 pub mod events;

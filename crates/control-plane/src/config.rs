@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clawker_model::{OnFailure, When};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize as _};
 
 /// Where the file stands unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/clawker/control-plane.toml";
@@ -34,8 +34,9 @@ pub struct Config {
     pub identity: IdentityConfig,
     /// Policies that watch every agent.
     pub policies: Vec<PolicyConfig>,
-    /// Steps that prepare every agent, in order.
+    /// Steps that prepare every agent, in order, before those of a project's file.
     pub plan: Vec<StepConfig>,
+    pub project: ProjectConfig,
 }
 
 /// How agents are identified.
@@ -70,6 +71,44 @@ impl Default for JournalConfig {
     }
 }
 
+/// What a project's file (`clawker.yaml`) may do.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProjectConfig {
+    /// Keys that it may not use.
+    pub forbid: Vec<ProjectKey>,
+    /// The steps that it may use; without it, all.
+    pub plugins: Option<Vec<String>>,
+}
+
+/// A key of an agent in a project's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProjectKey {
+    Command,
+    User,
+    Env,
+    Secrets,
+    Mounts,
+    Publish,
+    Network,
+    Egress,
+    Resources,
+    OnOrphan,
+    OnAbsent,
+    Restart,
+    Steps,
+}
+
+impl std::fmt::Display for ProjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// A plugin's settings, as the JSON object that it gets.
+pub type Settings = serde_json::Map<String, serde_json::Value>;
+
 /// A policy by the name of its plugin.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +116,7 @@ pub struct PolicyConfig {
     pub plugin: String,
     /// The plugin's settings; its schema says which there are.
     #[serde(default)]
-    pub settings: toml::Table,
+    pub settings: Settings,
     /// What is done while the policy can't answer.
     #[serde(default = "default_fallback")]
     pub fallback: String,
@@ -95,9 +134,10 @@ pub struct PolicyConfig {
 pub struct StepConfig {
     pub plugin: String,
     #[serde(default)]
-    pub settings: toml::Table,
-    #[serde(default = "default_when")]
-    pub when: When,
+    pub settings: Settings,
+    /// Without it, as that plugin is usually run.
+    #[serde(default)]
+    pub when: Option<When>,
     #[serde(default = "default_on_failure")]
     pub on_failure: OnFailure,
     /// Seconds for the whole step.
@@ -117,15 +157,12 @@ fn default_mode() -> String {
     "enforce".into()
 }
 
-fn default_when() -> When {
-    When::Start
-}
-
 fn default_on_failure() -> OnFailure {
     OnFailure::Halt
 }
 
-fn default_timeout() -> u32 {
+/// Seconds for a step in all.
+pub fn default_timeout() -> u32 {
     600
 }
 
@@ -143,18 +180,19 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             policies: vec![PolicyConfig {
                 plugin: "egress-guard".into(),
-                settings: toml::Table::new(),
+                settings: Settings::new(),
                 fallback: default_fallback(),
                 fail_mode: default_fail_mode(),
                 mode: default_mode(),
             }],
             plan: vec![StepConfig {
                 plugin: "welcome".into(),
-                settings: toml::Table::new(),
-                when: default_when(),
+                settings: Settings::new(),
+                when: None,
                 on_failure: default_on_failure(),
                 timeout: default_timeout(),
             }],
+            project: ProjectConfig::default(),
         }
     }
 }
@@ -319,7 +357,7 @@ mod tests {
         let config = parse("[journal]\nmax_age_days = 7").expect("good");
         assert_eq!((config.journal.max_bytes, config.journal.max_age_days), (1 << 30, 7));
         let config = parse("lease_seconds = 10\n[[plan]]\nplugin = \"welcome\"\nwhen = \"once\"").expect("good");
-        assert_eq!((config.lease_seconds, config.plan[0].when), (10, When::Once));
+        assert_eq!((config.lease_seconds, config.plan[0].when), (10, Some(When::Once)));
     }
 
     #[test]
@@ -339,6 +377,8 @@ mod tests {
             ("[[policies]]\nplugin = \"x\"\nfallback = \"hope\"", "policies.fallback"),
             ("[[plan]]\nplugin = \"x\"\ntimeout = 0", "plan.timeout"),
             ("[[plan]]\nplugin = \"x\"\ncolour = 0", "colour"),
+            ("[project]\nforbid = [\"weather\"]", "weather"),
+            ("[project]\nallow = []", "allow"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(named), "{text}: {error}");

@@ -1,11 +1,14 @@
 //! The plugins of this host: found in libexec, accepted by digest, loaded once.
+//!
+//! Those that the configuration names are loaded at the beginning; a step that only some agent's plan names, when it is
+//! first asked for.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use clawker_model::{Action, Plan, PluginDigest, Step};
-use clawker_plugin_host::{Host, Kind, LoadError, Plugin, check_settings};
+use clawker_model::{Action, Plan, PluginDigest, Step, When};
+use clawker_plugin_host::{Host, Kind, LoadError, Plugin, check_settings, secrets_named};
 
 use crate::config::{Config, PolicyConfig, StepConfig};
 use crate::containment::{FailMode, Mode, Policy};
@@ -28,6 +31,8 @@ pub enum PluginsError {
     Load { path: PathBuf, source: LoadError },
     #[error("plugin host: {0}")]
     Host(#[from] clawker_plugin_host::Error),
+    #[error("there is no plugin `{name:.80}`")]
+    Unknown { name: String },
     #[error("`{key}` names `{name}`, which is a {found} plugin")]
     Kind {
         key: &'static str,
@@ -49,8 +54,9 @@ fn places(tried: &[PathBuf]) -> String {
 /// What is loaded.
 pub struct Plugins {
     pub host: Arc<Host>,
+    folder: PathBuf,
     /// By name.
-    pub loaded: BTreeMap<String, Arc<Plugin>>,
+    loaded: Mutex<BTreeMap<String, Arc<Plugin>>>,
     /// The plan of an agent that is created from now on.
     pub plan: Plan,
     pub policies: Vec<Policy>,
@@ -65,27 +71,40 @@ impl Plugins {
             .collect();
         let mut plugins = Self {
             host: Arc::new(Host::new(accepted)?),
-            loaded: BTreeMap::new(),
+            folder: libexec.join("plugins"),
+            loaded: Mutex::default(),
             plan: Plan::default(),
             policies: Vec::new(),
         };
-        let folder = libexec.join("plugins");
         for step in &config.plan {
-            let plugin = plugins.get(&folder, "plan", &step.plugin, Kind::Step)?;
-            plugins.plan.steps.push(to_step(step, &plugin)?);
+            let step = plugins.to_step("plan", step)?;
+            plugins.plan.steps.push(step);
         }
         for policy in &config.policies {
-            let plugin = plugins.get(&folder, "policies", &policy.plugin, Kind::Policy)?;
+            let plugin = plugins.get("policies", &policy.plugin, Kind::Policy)?;
             plugins.policies.push(to_policy(policy, plugin)?);
         }
         Ok(plugins)
     }
 
-    fn get(&mut self, folder: &Path, key: &'static str, name: &str, kind: Kind) -> Result<Arc<Plugin>, PluginsError> {
-        let plugin = match self.loaded.get(name) {
-            Some(plugin) => plugin.clone(),
+    /// All that are loaded, by name.
+    pub fn loaded(&self) -> BTreeMap<String, Arc<Plugin>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Blocks while it compiles one that isn't loaded yet.
+    fn get(&self, key: &'static str, name: &str, kind: Kind) -> Result<Arc<Plugin>, PluginsError> {
+        let loaded = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = loaded().get(name).cloned();
+        let plugin = match known {
+            Some(plugin) => plugin,
             None => {
-                let path = folder.join(format!("{name}.wasm"));
+                let unknown = || PluginsError::Unknown { name: name.to_owned() };
+                let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+                let path = self.folder.join(format!("{name}.wasm"));
+                if !is_name || !path.is_file() {
+                    return Err(unknown());
+                }
                 let bytes = std::fs::read(&path).map_err(|source| PluginsError::Read {
                     path: path.clone(),
                     source,
@@ -94,7 +113,7 @@ impl Plugins {
                     .host
                     .load(&bytes)
                     .map_err(|source| PluginsError::Load { path, source })?;
-                self.loaded.insert(name.to_owned(), plugin.clone());
+                loaded().insert(name.to_owned(), plugin.clone());
                 plugin
             }
         };
@@ -109,17 +128,31 @@ impl Plugins {
         Ok(plugin)
     }
 
-    /// The step plugin of this digest.
-    pub fn step(&self, digest: &PluginDigest) -> Option<Arc<Plugin>> {
-        self.loaded
-            .values()
-            .find(|plugin| plugin.digest == *digest && plugin.kind == Kind::Step)
-            .cloned()
+    /// The plugin of a step of an agent's plan: this version's of that name, which an agent that was made by an earlier
+    /// version gets too. Blocks while it compiles one that isn't loaded yet.
+    pub fn step(&self, step: &Step) -> Result<Arc<Plugin>, PluginsError> {
+        self.get("plan", &step.name, Kind::Step)
+    }
+
+    /// A step as it is kept with an agent: its settings checked, its digest pinned, the secrets that it may use named.
+    /// Blocks while it compiles a plugin that isn't loaded yet.
+    pub fn to_step(&self, key: &'static str, config: &StepConfig) -> Result<Step, PluginsError> {
+        let plugin = self.get(key, &config.plugin, Kind::Step)?;
+        let settings = settings(&config.settings, &plugin)?;
+        Ok(Step {
+            name: config.plugin.clone(),
+            plugin: plugin.digest.clone(),
+            secrets: secrets_named(&plugin, &settings),
+            settings,
+            when: config.when.unwrap_or_else(|| usually(&config.plugin)),
+            on_failure: config.on_failure,
+            timeout_s: config.timeout,
+        })
     }
 }
 
 /// Settings as the plugin gets them, checked against its own schema.
-fn settings(table: &toml::Table, plugin: &Plugin) -> Result<String, PluginsError> {
+fn settings(table: &serde_json::Map<String, serde_json::Value>, plugin: &Plugin) -> Result<String, PluginsError> {
     let wrong = |problem: String| PluginsError::Settings {
         name: plugin.name.clone(),
         problem,
@@ -129,15 +162,12 @@ fn settings(table: &toml::Table, plugin: &Plugin) -> Result<String, PluginsError
     Ok(json)
 }
 
-fn to_step(config: &StepConfig, plugin: &Plugin) -> Result<Step, PluginsError> {
-    Ok(Step {
-        name: config.plugin.clone(),
-        plugin: plugin.digest.clone(),
-        settings: settings(&config.settings, plugin)?,
-        when: config.when,
-        on_failure: config.on_failure,
-        timeout_s: config.timeout,
-    })
+/// How often a step runs whose plan doesn't say: those that set up what stays run once.
+fn usually(plugin: &str) -> When {
+    match plugin {
+        "config" | "git" | "git-credentials" | "ssh" | "post-init" => When::Once,
+        _ => When::Start,
+    }
 }
 
 fn to_policy(config: &PolicyConfig, plugin: Arc<Plugin>) -> Result<Policy, PluginsError> {

@@ -76,6 +76,8 @@ pub struct SecretRef {
 pub enum SecretKind {
     Env,
     File,
+    /// For steps alone: the command doesn't get it.
+    Step,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::identity::RotationPhase;
-use crate::plan::{Effect, EffectResult};
+use crate::plan::EffectNote;
 use crate::{
     Action, AgentSpec, Axis, ContainerId, Containment, FullName, OnOrphan, PluginDigest, RunId, Start, Thumbprint,
     Verdict,
@@ -110,11 +110,20 @@ events! {
     InitStarted { container: ContainerId, start: u64, steps: u32, }
     InitStepStarted { name: String, index: u32, count: u32, key: String, }
     /// A step asked for its `n`th effect, which is about to be carried out.
-    InitEffectIntended { key: String, n: u32, effect: Effect, }
+    InitEffectIntended { key: String, n: u32, effect: EffectNote, }
     /// What came of it.
-    InitEffectDone { key: String, n: u32, result: EffectResult, }
+    InitEffectDone { key: String, n: u32, result: EffectNote, }
     InitStepCompleted { name: String, index: u32, key: String, duration_ms: u64, message: String, }
-    InitStepFailed { name: String, index: u32, key: String, reason: InitFailure, detail: String, duration_ms: u64, }
+    /// `detail` holds code, message and the end of stderr, as far as there are any.
+    InitStepFailed {
+        name: String,
+        index: u32,
+        key: String,
+        start: u64,
+        reason: InitFailure,
+        detail: String,
+        duration_ms: u64,
+    }
     InitCompleted { container: ContainerId, start: u64, duration_ms: u64, }
     InitFailed { container: ContainerId, start: u64, step: String, reason: InitFailure, detail: String, }
     /// AgentReady is about to be sent.

@@ -19,4 +19,4 @@ pub use containment::{Action, Axis, Containment, EgressRule, IdentityState, Netw
 pub use event::{Event, Row};
 pub use id::{ContainerId, ExecId, PluginDigest, RunId, Start, Thumbprint};
 pub use name::{AgentName, FullName, NameError, ProjectName};
-pub use plan::{Effect, EffectResult, OnFailure, Plan, Step, When};
+pub use plan::{Effect, EffectNote, EffectResult, OnFailure, Piece, Plan, SecretForm, Step, When};

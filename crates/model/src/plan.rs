@@ -13,11 +13,14 @@ pub struct Plan {
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// The step's name on the wire and in the journal, e.g. `welcome`.
+    /// The step's name on the wire and in the journal: that of its plugin, e.g. `welcome`.
     pub name: String,
     pub plugin: PluginDigest,
     /// The plugin's settings, as JSON.
     pub settings: String,
+    /// The secrets of the agent that its settings name, and which it may therefore put into its effects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     pub when: When,
     pub on_failure: OnFailure,
     /// Seconds for the step in all.
@@ -44,7 +47,9 @@ pub enum OnFailure {
 }
 
 /// What a step asks the control plane to do inside the container. The answer is an [`EffectResult`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// A path begins with `/`, or with `~/` for the home folder of the effect's user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "effect")]
 pub enum Effect {
     Exec {
@@ -55,24 +60,53 @@ pub enum Effect {
         /// Docker's USER string; `None` is the image's user.
         user: Option<String>,
         timeout_s: u32,
+        /// Standard input; without pieces there is none.
+        stdin: Vec<Piece>,
     },
     WriteFile {
+        /// With a `/` at its end it is a folder, and has no content.
         path: String,
         /// Permission bits, e.g. `0o644`.
         mode: u32,
         /// Docker's USER string; `None` is the image's user.
         owner: Option<String>,
         when: WriteWhen,
-        content: Vec<u8>,
+        content: Vec<Piece>,
     },
     ReadFile {
         path: String,
+        /// A larger file is an error.
         max: u32,
+        /// Whose home `~` is; `None` is the image's user.
+        user: Option<String>,
     },
 }
 
+/// A part of what goes into a file or a command: bytes of the step's own, or a secret that it never sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "piece")]
+pub enum Piece {
+    Bytes { bytes: Vec<u8> },
+    Secret { name: String, form: SecretForm },
+}
+
+impl Piece {
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::Bytes { bytes: bytes.into() }
+    }
+}
+
+/// How a secret is written where a piece stands for it. A newline at its end is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretForm {
+    Plain,
+    /// Percent-encoded, all but RFC 3986's unreserved characters.
+    Percent,
+}
+
 /// When a file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteWhen {
     Always,
@@ -80,7 +114,8 @@ pub enum WriteWhen {
     IfChanged,
 }
 
-/// What became of an effect. Recorded in the journal, and handed to the step when it is called again.
+/// What became of an effect, for the step. What is in it may be the agent's own secrets, so the journal keeps an
+/// [`EffectNote`] of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "result")]
 pub enum EffectResult {
@@ -103,3 +138,22 @@ pub enum EffectResult {
         message: String,
     },
 }
+
+/// What the journal keeps of an effect or its result: enough to tell it from another, and nothing of its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EffectNote {
+    /// A line for people.
+    pub what: String,
+    /// SHA-256 of all of it, in hex.
+    pub digest: String,
+}
+
+impl EffectNote {
+    /// Whether it is of [`Effect::Exec`].
+    pub fn is_exec(&self) -> bool {
+        self.what.starts_with(EXEC)
+    }
+}
+
+/// How [`EffectNote::what`] of an exec begins.
+pub const EXEC: &str = "exec of ";

@@ -1,11 +1,15 @@
 //! A step's effects: capped, compared with the recorded ones, answered from them or handed to the caller.
 
-use clawker_model::plan::WriteWhen;
-use clawker_model::{Effect, EffectResult};
+use clawker_model::plan::{EXEC, WriteWhen};
+use clawker_model::{Effect, EffectNote, EffectResult, Piece, SecretForm};
+use serde::Serialize;
 use wasmtime::{Result, bail};
 
-use crate::bindings::step::clawker::plugin::{exec, read_file, step_types::EffectError, write_file};
-use crate::limits::{MAX_ARGS, MAX_ARGS_BYTES, MAX_EFFECT_SECONDS, MAX_EFFECTS, MAX_FILE, MAX_PATH};
+use crate::bindings::step::clawker::plugin::step_types::{self, EffectError};
+use crate::bindings::step::clawker::plugin::{exec, read_file, secrets, write_file};
+use crate::limits::{
+    MAX_ARGS, MAX_ARGS_BYTES, MAX_EFFECT_SECONDS, MAX_EFFECTS, MAX_FILE, MAX_PATH, MAX_PIECES, MAX_TAKEN,
+};
 use crate::state::{CallState, Ended, Replay};
 
 impl CallState {
@@ -20,14 +24,14 @@ impl CallState {
             (Err(problem), _) => Ended::Bad(format!("effect {n}: {problem}")),
             (Ok(()), _) if n >= MAX_EFFECTS => Ended::Bad(format!("more than {MAX_EFFECTS} effects")),
             (Ok(()), None) => Ended::Effect(asked),
-            (Ok(()), Some((recorded, result))) if *recorded == asked => {
+            (Ok(()), Some((recorded, result))) if *recorded == note(&asked) => {
                 replay.asked += 1;
                 return Ok(result.clone());
             }
             (Ok(()), Some((recorded, _))) => Ended::Differs {
                 n,
-                recorded: summary(recorded),
-                asked: summary(&asked),
+                recorded: recorded.what.clone(),
+                asked: note(&asked).what,
             },
         });
         bail!("the host ended the call")
@@ -45,7 +49,7 @@ impl Replay {
         let asked = self
             .history
             .get(n)
-            .map(|(effect, _)| summary(effect))
+            .map(|(note, _)| note.what.clone())
             .unwrap_or_default();
         self.ended = Some(Ended::Differs { n, recorded, asked });
         bail!("the host ended the call")
@@ -53,6 +57,22 @@ impl Replay {
 }
 
 impl CallState {
+    /// Numbers become names.
+    fn pieces(&self, pieces: Vec<step_types::Piece>) -> Result<Vec<Piece>> {
+        let taken = self.replay.as_ref().map_or(&[][..], |replay| &replay.taken);
+        let piece = |piece| match piece {
+            step_types::Piece::Bytes(bytes) => Ok(Piece::Bytes { bytes }),
+            step_types::Piece::Secret(number) => match taken.get(number as usize) {
+                Some((name, form)) => Ok(Piece::Secret {
+                    name: name.clone(),
+                    form: *form,
+                }),
+                None => bail!("secret number {number} was never taken"),
+            },
+        };
+        pieces.into_iter().map(piece).collect()
+    }
+
     fn failed<T>(&mut self, result: EffectResult) -> Result<std::result::Result<T, EffectError>> {
         match &mut self.replay {
             Some(replay) => replay.damaged(result),
@@ -69,13 +89,16 @@ impl exec::Host for CallState {
             cwd,
             user,
             timeout,
+            stdin,
         } = command;
+        let stdin = self.pieces(stdin)?;
         match self.effect(Effect::Exec {
             argv,
             env,
             cwd,
             user,
             timeout_s: timeout,
+            stdin,
         })? {
             EffectResult::Exec { code, stdout, stderr } => Ok(Ok(exec::Output { code, stdout, stderr })),
             other => self.failed(other),
@@ -97,6 +120,7 @@ impl write_file::Host for CallState {
             write_file::When::IfAbsent => WriteWhen::IfAbsent,
             write_file::When::IfChanged => WriteWhen::IfChanged,
         };
+        let content = self.pieces(content)?;
         match self.effect(Effect::WriteFile {
             path,
             mode,
@@ -111,11 +135,38 @@ impl write_file::Host for CallState {
 }
 
 impl read_file::Host for CallState {
-    fn read(&mut self, path: String, max: u32) -> Result<std::result::Result<Vec<u8>, EffectError>> {
-        match self.effect(Effect::ReadFile { path, max })? {
+    fn read(
+        &mut self,
+        path: String,
+        max: u32,
+        user: Option<String>,
+    ) -> Result<std::result::Result<Vec<u8>, EffectError>> {
+        match self.effect(Effect::ReadFile { path, max, user })? {
             EffectResult::ReadFile { content } => Ok(Ok(content)),
             other => self.failed(other),
         }
+    }
+}
+
+impl secrets::Host for CallState {
+    fn take(&mut self, name: String, form: secrets::Form) -> Result<u32> {
+        let Some(replay) = &mut self.replay else {
+            bail!("secrets are for `run` alone")
+        };
+        if !replay.secrets.contains(&name) {
+            replay.ended = Some(Ended::Denied(format!("secret `{name:.80}`")));
+            bail!("the host ended the call")
+        }
+        if replay.taken.len() >= MAX_TAKEN {
+            replay.ended = Some(Ended::Bad(format!("more than {MAX_TAKEN} secrets taken")));
+            bail!("the host ended the call")
+        }
+        let form = match form {
+            secrets::Form::Plain => SecretForm::Plain,
+            secrets::Form::Percent => SecretForm::Percent,
+        };
+        replay.taken.push((name, form));
+        Ok((replay.taken.len() - 1) as u32)
     }
 }
 
@@ -127,7 +178,9 @@ fn check(effect: &Effect) -> std::result::Result<(), String> {
             cwd,
             user,
             timeout_s,
+            stdin,
         } => {
+            pieces("stdin", stdin)?;
             list("argv", argv)?;
             list("env", env)?;
             if argv.is_empty() {
@@ -137,7 +190,7 @@ fn check(effect: &Effect) -> std::result::Result<(), String> {
                 return Err(format!("env entry `{bad:.80}` is not `NAME=value`"));
             }
             if let Some(cwd) = cwd {
-                path("cwd", cwd)?;
+                absolute("cwd", cwd)?;
             }
             text("user", user.as_deref().unwrap_or_default())?;
             if !(1..=MAX_EFFECT_SECONDS).contains(timeout_s) {
@@ -155,15 +208,17 @@ fn check(effect: &Effect) -> std::result::Result<(), String> {
         } => {
             path("path", file)?;
             text("owner", owner.as_deref().unwrap_or_default())?;
-            if *mode > 0o7777 {
-                return Err(format!("mode {mode:#o}, the highest is 0o7777"));
+            if *mode > 0o777 {
+                return Err(format!("mode {mode:#o}, the highest is 0o777"));
             }
-            if content.len() > MAX_FILE {
-                return Err(format!("content has {} bytes, the limit is {MAX_FILE}", content.len()));
+            if file.ends_with('/') && !content.is_empty() {
+                return Err(format!("`{file:.80}` is a folder and has no content"));
             }
+            pieces("content", content)?;
         }
-        Effect::ReadFile { path: file, max } => {
+        Effect::ReadFile { path: file, max, user } => {
             path("path", file)?;
+            text("user", user.as_deref().unwrap_or_default())?;
             if *max as usize > MAX_FILE {
                 return Err(format!("max is {max} bytes, the limit is {MAX_FILE}"));
             }
@@ -183,7 +238,31 @@ fn list(what: &str, entries: &[String]) -> std::result::Result<(), String> {
     entries.iter().try_for_each(|entry| no_nul(what, entry))
 }
 
+/// Without the secrets, whose size is the control plane's to check.
+fn pieces(what: &str, pieces: &[Piece]) -> std::result::Result<(), String> {
+    let len = |piece: &Piece| match piece {
+        Piece::Bytes { bytes } => bytes.len(),
+        Piece::Secret { .. } => 0,
+    };
+    let bytes: usize = pieces.iter().map(len).sum();
+    if pieces.len() > MAX_PIECES {
+        return Err(format!("{what} has {} pieces, the limit is {MAX_PIECES}", pieces.len()));
+    }
+    if bytes > MAX_FILE {
+        return Err(format!("{what} has {bytes} bytes, the limit is {MAX_FILE}"));
+    }
+    Ok(())
+}
+
+/// Absolute, or in a home folder.
 fn path(what: &str, path: &str) -> std::result::Result<(), String> {
+    match path.strip_prefix("~/") {
+        Some(rest) if !rest.is_empty() => text(what, path),
+        _ => absolute(what, path),
+    }
+}
+
+fn absolute(what: &str, path: &str) -> std::result::Result<(), String> {
     if !path.starts_with('/') {
         return Err(format!("{what} `{path:.80}` is not absolute"));
     }
@@ -205,24 +284,46 @@ fn no_nul(what: &str, text: &str) -> std::result::Result<(), String> {
     }
 }
 
-/// An effect in a line, without the content that it carries: equal effects have equal summaries, and different
-/// contents show.
-pub(crate) fn summary(effect: &Effect) -> String {
-    match effect {
+/// What the journal keeps of an effect. Secrets are in it by name alone.
+pub fn note(effect: &Effect) -> EffectNote {
+    let what = match effect {
         Effect::Exec { argv, .. } => {
             let program = argv.first().map(String::as_str).unwrap_or_default();
-            format!("exec of `{program:.80}` ({})", mark(effect))
+            format!("{EXEC}`{program:.80}` with {} arguments", argv.len().saturating_sub(1))
         }
-        Effect::WriteFile { path, content, .. } => {
-            format!("write-file `{path:.80}`, {} bytes ({})", content.len(), mark(effect))
-        }
-        Effect::ReadFile { path, max } => format!("read-file `{path:.80}`, at most {max} bytes"),
+        Effect::WriteFile { path, .. } => format!("write-file `{path:.80}`"),
+        Effect::ReadFile { path, max, .. } => format!("read-file `{path:.80}`, at most {max} bytes"),
+    };
+    EffectNote {
+        what,
+        digest: mark(effect),
     }
 }
 
-fn mark(effect: &Effect) -> String {
-    let json = serde_json::to_vec(effect).unwrap_or_default();
-    crate::digest(&json).as_str().chars().take(12).collect()
+/// What the journal keeps of an effect's result.
+pub fn note_result(result: &EffectResult) -> EffectNote {
+    let what = match result {
+        EffectResult::Exec { code, stdout, stderr } => {
+            format!(
+                "exit code {code}, {} and {} bytes of output",
+                stdout.len(),
+                stderr.len()
+            )
+        }
+        EffectResult::WriteFile { written: true } => "written".into(),
+        EffectResult::WriteFile { written: false } => "left as it was".into(),
+        EffectResult::ReadFile { content } => format!("{} bytes", content.len()),
+        EffectResult::Failed { code, .. } => format!("failed: {code:.80}"),
+    };
+    EffectNote {
+        what,
+        digest: mark(result),
+    }
+}
+
+fn mark(value: &impl Serialize) -> String {
+    let json = serde_json::to_vec(value).unwrap_or_default();
+    crate::digest(&json).as_str().to_owned()
 }
 
 #[cfg(test)]
@@ -237,6 +338,7 @@ mod tests {
             cwd: None,
             user: None,
             timeout_s: 1,
+            stdin: vec![],
         }
     }
 
@@ -246,13 +348,24 @@ mod tests {
             mode,
             owner: None,
             when: WriteWhen::Always,
-            content: vec![0; len],
+            content: vec![Piece::bytes(vec![0; len])],
         }
     }
 
     #[test]
     fn effects_out_of_bounds_are_named() {
-        let read = |path: &str, max| Effect::ReadFile { path: path.into(), max };
+        let read = |path: &str, max| Effect::ReadFile {
+            path: path.into(),
+            max,
+            user: None,
+        };
+        let many = Effect::WriteFile {
+            path: "/x".into(),
+            mode: 0o644,
+            owner: None,
+            when: WriteWhen::Always,
+            content: vec![Piece::bytes(""); MAX_PIECES + 1],
+        };
         let long = "x".repeat(MAX_ARGS_BYTES);
         for (effect, says) in [
             (exec(&[]), "argv is empty"),
@@ -264,7 +377,12 @@ mod tests {
                 write(&format!("/{}", "x".repeat(MAX_PATH)), 0o644, 0),
                 "path has 4097 bytes",
             ),
-            (write("/x", 0o10000, 0), "mode 0o10000"),
+            (write("~", 0o644, 0), "path `~` is not absolute"),
+            (write("~/", 0o644, 0), "path `~/` is not absolute"),
+            (write("~x/y", 0o644, 0), "path `~x/y` is not absolute"),
+            (write("/x/", 0o755, 1), "`/x/` is a folder"),
+            (many, "content has 257 pieces"),
+            (write("/x", 0o1000, 0), "mode 0o1000"),
             (write("/x", 0o644, MAX_FILE + 1), "content has 1048577 bytes"),
             (read("/x", MAX_FILE as u32 + 1), "max is 1048577 bytes"),
         ] {
@@ -273,7 +391,8 @@ mod tests {
         }
         for effect in [
             exec(&["x"; MAX_ARGS]),
-            write("/x", 0o7777, MAX_FILE),
+            write("/x", 0o777, MAX_FILE),
+            write("~/.x", 0o600, 1),
             read("/x", MAX_FILE as u32),
         ] {
             assert_eq!(check(&effect), Ok(()));
@@ -288,6 +407,7 @@ mod tests {
             cwd: None,
             user: None,
             timeout_s,
+            stdin: vec![],
         };
         assert_eq!(check(&with("A=b", 600)), Ok(()));
         for (entry, timeout) in [("A", 1), ("=b", 1), ("A=b", 0), ("A=b", 601)] {
@@ -296,8 +416,32 @@ mod tests {
     }
 
     #[test]
-    fn summaries_tell_contents_apart() {
-        assert_ne!(summary(&write("/x", 0o644, 1)), summary(&write("/x", 0o600, 1)));
-        assert_ne!(summary(&exec(&["sh", "-c", "a"])), summary(&exec(&["sh", "-c", "b"])));
+    fn notes_tell_contents_apart_and_hold_none() {
+        let write = |text: &str, mode| Effect::WriteFile {
+            path: "/x".into(),
+            mode,
+            owner: None,
+            when: WriteWhen::Always,
+            content: vec![
+                Piece::bytes(text),
+                Piece::Secret {
+                    name: "TOKEN".into(),
+                    form: SecretForm::Plain,
+                },
+            ],
+        };
+        let first = note(&write("hunter2", 0o644));
+        assert_eq!((first.what.as_str(), first.digest.len()), ("write-file `/x`", 64));
+        assert_eq!(first, note(&write("hunter2", 0o644)));
+        assert_ne!(first, note(&write("hunter2", 0o600)));
+        assert_ne!(first, note(&write("hunter3", 0o644)));
+        assert_ne!(note(&exec(&["sh", "-c", "a"])), note(&exec(&["sh", "-c", "b"])));
+        let read = |content: &[u8]| {
+            note_result(&EffectResult::ReadFile {
+                content: content.to_vec(),
+            })
+        };
+        assert_eq!(read(b"hunter2").what, "7 bytes");
+        assert_ne!(read(b"hunter2"), read(b"hunter3"));
     }
 }

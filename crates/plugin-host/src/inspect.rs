@@ -11,7 +11,7 @@ use crate::{Kind, LoadError};
 const PACKAGE: &str = "clawker:plugin/";
 /// Interfaces with functions that each world has.
 const POLICY: &[&str] = &["log", "settings"];
-const STEP: &[&str] = &["log", "settings", "exec", "write-file", "read-file"];
+const STEP: &[&str] = &["log", "settings", "exec", "write-file", "read-file", "secrets"];
 
 /// What a component is, by its form.
 #[derive(Debug, PartialEq, Eq)]

@@ -32,10 +32,11 @@ mod step;
 mod bindings;
 
 pub use digest::{DigestsError, digest, parse_digests};
+pub use effects::{note, note_result};
 pub use engine::Host;
 pub use error::{Error, LoadError, Unavailable};
 pub use limits::Limits;
 pub use plugin::{Kind, Plugin, Window};
 pub use policy::{Facts, PolicyCall, PolicyHost, PolicyReply, WindowCount};
-pub use settings::{SettingsError, check_settings};
+pub use settings::{SettingsError, check_settings, secrets_named};
 pub use step::{StepCall, StepContext, StepTurn};

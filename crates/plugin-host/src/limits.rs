@@ -61,6 +61,10 @@ pub const MAX_ARGS_BYTES: usize = 128 << 10;
 pub const MAX_PATH: usize = 4 << 10;
 /// Bytes of a file written or read.
 pub const MAX_FILE: usize = 1 << 20;
+/// Pieces of a file's content or a command's standard input.
+pub const MAX_PIECES: usize = 256;
+/// Secrets that a step may take in one call.
+pub const MAX_TAKEN: usize = 256;
 /// Seconds of one effect.
 pub const MAX_EFFECT_SECONDS: u32 = 600;
 /// Log lines of one call, and bytes of one line.

@@ -1,5 +1,7 @@
 //! The check of a plugin's settings before they are used.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::Plugin;
@@ -90,6 +92,43 @@ fn check(name: &str, schema: &str, settings: &str) -> Result<(), SettingsError> 
     }
 }
 
+/// The secrets that settings name: every string whose schema has `"format": "secret-name"`, at any depth of
+/// `properties`, `additionalProperties` and `items`. By naming one the operator grants it to the step.
+pub fn secrets_named(plugin: &Plugin, settings: &str) -> Vec<String> {
+    named(&plugin.settings_schema, settings)
+}
+
+fn named(schema: &str, settings: &str) -> Vec<String> {
+    let (schema, settings): (Value, Value) = match (serde_json::from_str(schema), serde_json::from_str(settings)) {
+        (Ok(schema), Ok(settings)) => (schema, settings),
+        _ => return Vec::new(),
+    };
+    let mut found = BTreeSet::new();
+    collect(&schema, &settings, &mut found);
+    found.into_iter().collect()
+}
+
+fn collect(schema: &Value, value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::String(name) if schema["format"] == "secret-name" => {
+            found.insert(name.clone());
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(&schema["items"], item, found)),
+        Value::Object(fields) => {
+            for (key, field) in fields {
+                let property = &schema["properties"][key.as_str()];
+                let schema = if property.is_null() {
+                    &schema["additionalProperties"]
+                } else {
+                    property
+                };
+                collect(schema, field, found);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn fits(value: &Value, types: &Value) -> bool {
     match types {
         Value::Array(types) => types.iter().any(|one| fits(value, one)),
@@ -132,6 +171,17 @@ mod tests {
             let error = check("p", SCHEMA, bad).expect_err(says).to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn secrets_are_granted_by_being_named() {
+        let schema = r#"{"properties":{"token":{"format":"secret-name"},"other":{"type":"string"},
+            "list":{"items":{"properties":{"secret":{"format":"secret-name"}}}},
+            "map":{"additionalProperties":{"format":"secret-name"}}}}"#;
+        let settings =
+            r#"{"token":"A","other":"NOT","list":[{"secret":"B"},{"secret":"A"},{}],"map":{"x":"C"},"z":"NOT"}"#;
+        assert_eq!(named(schema, settings), ["A", "B", "C"]);
+        assert_eq!(named("{}", settings), [""; 0]);
     }
 
     #[test]

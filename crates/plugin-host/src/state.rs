@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clawker_model::{Effect, EffectResult};
+use clawker_model::{Effect, EffectNote, EffectResult, SecretForm};
 use wasmtime::{ResourceLimiter, Result, StoreLimits, StoreLimitsBuilder, bail};
 
 use crate::limits::{HOSTCALL_FUEL, Limits, MAX_TABLE_ELEMENTS};
@@ -18,7 +18,11 @@ pub(crate) struct CallState {
 
 /// The recorded effects of a step, and why its call was ended.
 pub(crate) struct Replay {
-    pub history: Arc<[(Effect, EffectResult)]>,
+    pub history: Arc<Vec<(EffectNote, EffectResult)>>,
+    /// Names of the secrets that the step may use.
+    pub secrets: Vec<String>,
+    /// Those that it asked for in this call, by the number that it got.
+    pub taken: Vec<(String, SecretForm)>,
     /// How many effects the step has asked for in this call.
     pub asked: usize,
     pub ended: Option<Ended>,
@@ -32,6 +36,8 @@ pub(crate) enum Ended {
     Differs { n: usize, recorded: String, asked: String },
     /// What it asked for is out of bounds.
     Bad(String),
+    /// What it asked for isn't granted.
+    Denied(String),
 }
 
 impl CallState {

@@ -8,10 +8,9 @@
 
 use std::sync::Arc;
 
-use clawker_model::{Effect, EffectResult, FullName};
+use clawker_model::{Effect, EffectNote, EffectResult, FullName};
 
 use crate::bindings::step::clawker::plugin::step_types as wit;
-use crate::effects::summary;
 use crate::engine::unavailable;
 use crate::limits::{MAX_EFFECTS, MAX_TEXT, cut};
 use crate::plugin::Code;
@@ -24,9 +23,11 @@ pub struct StepCall {
     pub plugin: Arc<Plugin>,
     /// A JSON object.
     pub settings: String,
+    /// Names of the secrets that it may put into its effects.
+    pub secrets: Vec<String>,
     pub context: StepContext,
     /// Every effect so far with its result, in order.
-    pub history: Vec<(Effect, EffectResult)>,
+    pub history: Arc<Vec<(EffectNote, EffectResult)>>,
 }
 
 /// For which agent, in which of its lives.
@@ -50,6 +51,10 @@ pub enum StepTurn {
     },
     Failed {
         message: String,
+    },
+    /// It asked for what isn't granted.
+    Denied {
+        what: String,
     },
     /// The `n`th effect (from 0) is not the recorded one, or the step asked for fewer than are recorded.
     NonDeterministic {
@@ -75,7 +80,9 @@ impl Host {
         }
         let mut state = CallState::new(&call.plugin.name, call.settings.clone(), &self.step_limits);
         state.replay = Some(Replay {
-            history: call.history.clone().into(),
+            history: call.history.clone(),
+            secrets: call.secrets.clone(),
+            taken: Vec::new(),
             asked: 0,
             ended: None,
         });
@@ -93,6 +100,7 @@ impl Host {
         let replay = store.data_mut().replay.take();
         match replay.as_ref().and_then(|replay| replay.ended.as_ref()) {
             Some(Ended::Effect(effect)) => return Ok(StepTurn::Effect(effect.clone())),
+            Some(Ended::Denied(what)) => return Ok(StepTurn::Denied { what: what.clone() }),
             Some(Ended::Bad(problem)) => return Err(Unavailable::BadOutput(problem.clone())),
             Some(Ended::Differs { n, recorded, asked }) => {
                 let (recorded, asked) = (recorded.clone(), asked.clone());
@@ -109,7 +117,7 @@ impl Host {
             let asked = "nothing more".to_owned();
             return Ok(StepTurn::NonDeterministic {
                 n: n as u32,
-                recorded: summary(recorded),
+                recorded: recorded.what.clone(),
                 asked,
             });
         }
@@ -126,7 +134,7 @@ impl Host {
 
 impl Replay {
     /// The first recorded effect that the step didn't ask for.
-    fn left_over(&self) -> Option<(usize, &Effect)> {
-        self.history.get(self.asked).map(|(effect, _)| (self.asked, effect))
+    fn left_over(&self) -> Option<(usize, &EffectNote)> {
+        self.history.get(self.asked).map(|(note, _)| (self.asked, note))
     }
 }

@@ -5,10 +5,10 @@ mod guests;
 use std::sync::Arc;
 
 use clawker_model::plan::WriteWhen;
-use clawker_model::{Containment, Effect, EffectResult, FullName, NetworkState, Row};
+use clawker_model::{Containment, Effect, EffectResult, FullName, NetworkState, Piece, Row};
 use clawker_plugin_host::{
     Facts, Host, Kind, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepContext, StepTurn, Unavailable,
-    WindowCount, check_settings,
+    WindowCount, check_settings, note,
 };
 
 fn loaded(name: &str) -> (Host, Arc<Plugin>) {
@@ -126,12 +126,16 @@ fn welcome((host, plugin): &(Host, Arc<Plugin>), settings: &str, history: &[(Eff
         first_start: false,
         image: "image".into(),
     };
-    let (plugin, history) = (plugin.clone(), history.to_vec());
+    let history: Vec<_> = history
+        .iter()
+        .map(|(effect, result)| (note(effect), result.clone()))
+        .collect();
     host.step(&StepCall {
-        plugin,
+        plugin: plugin.clone(),
         settings: settings.into(),
+        secrets: vec![],
         context,
-        history,
+        history: history.into(),
     })
 }
 
@@ -141,7 +145,7 @@ fn greeting(path: &str) -> Effect {
         mode: 0o644,
         owner: Some("0:0".into()),
         when: WriteWhen::Always,
-        content: b"welcome, clawker.p.a; this is start 3\n".to_vec(),
+        content: vec![Piece::bytes("welcome, clawker.p.a; this is start 3\n")],
     }
 }
 
@@ -191,7 +195,7 @@ fn welcome_runs_a_command_and_fails_with_it() {
     assert_eq!(
         failed,
         StepTurn::Failed {
-            message: "busybox: exit code 1: no space (exit-nonzero)".into()
+            message: "busybox: exit code 1: no space (exit_nonzero)".into()
         }
     );
 }

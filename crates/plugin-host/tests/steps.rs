@@ -4,12 +4,13 @@ mod guests;
 
 use std::sync::Arc;
 
-use clawker_model::{Effect, EffectResult, FullName};
+use clawker_model::{Effect, EffectNote, EffectResult, FullName};
 use clawker_plugin_host::limits::MAX_EFFECTS;
-use clawker_plugin_host::{Host, Plugin, StepCall, StepContext, StepTurn, Unavailable};
+use clawker_plugin_host::{Host, Plugin, StepCall, StepContext, StepTurn, Unavailable, note};
 use guests::{Data, step};
 
-const READ: &str = r#"(import "clawker:plugin/read-file@0.1.0" "read" (func $read (param i32 i32 i32 i32)))"#;
+const READ: &str =
+    r#"(import "clawker:plugin/read-file@0.1.0" "read" (func $read (param i32 i32 i32 i32 i32 i32 i32)))"#;
 
 fn turn(host: &Host, plugin: &Arc<Plugin>, history: Vec<(Effect, EffectResult)>) -> StepTurn {
     let agent = FullName::parse("clawker.a").expect("name");
@@ -22,8 +23,13 @@ fn turn(host: &Host, plugin: &Arc<Plugin>, history: Vec<(Effect, EffectResult)>)
     host.step(&StepCall {
         plugin: plugin.clone(),
         settings: "{}".into(),
+        secrets: vec![],
         context,
-        history,
+        history: history
+            .into_iter()
+            .map(|(effect, result)| (note(&effect), result))
+            .collect::<Vec<(EffectNote, EffectResult)>>()
+            .into(),
     })
 }
 
@@ -31,6 +37,7 @@ fn read(path: &str) -> Effect {
     Effect::ReadFile {
         path: path.into(),
         max: 9,
+        user: None,
     }
 }
 
@@ -42,7 +49,7 @@ fn content(content: &[u8]) -> EffectResult {
 
 fn call(path: [u32; 2]) -> String {
     format!(
-        "(call $read (i32.const {}) (i32.const {}) (i32.const 9) (i32.const 256))",
+        "(call $read (i32.const {}) (i32.const {}) (i32.const 9) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 256))",
         path[0], path[1]
     )
 }

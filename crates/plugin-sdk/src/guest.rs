@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Once;
 
 use crate::policy::{Containment, Event, Facts, Policy, WindowCount};
-use crate::step::{Command, Container, Context, EffectError, File, Output, Step, WriteWhen};
+use crate::step::{Command, Container, Context, EffectError, File, Form, Output, Piece, Secret, Step, WriteWhen};
 
 #[expect(missing_docs, reason = "generated; the WIT files are the documentation")]
 pub mod policy {
@@ -32,7 +32,7 @@ pub mod step {
 }
 
 use policy::clawker::plugin::{policy_types, settings, types};
-use step::clawker::plugin::{exec, read_file, step_types, write_file};
+use step::clawker::plugin::{exec, read_file, secrets, step_types, write_file};
 
 /// Exports a [`Policy`].
 pub struct PolicyGuest<P>(PhantomData<P>);
@@ -146,6 +146,7 @@ impl Container for Imports {
             cwd,
             user,
             timeout,
+            stdin,
         } = command;
         let output = exec::run(&exec::Command {
             argv,
@@ -153,6 +154,7 @@ impl Container for Imports {
             cwd,
             user,
             timeout,
+            stdin: pieces(stdin),
         })
         .map_err(error)?;
         Ok(Output {
@@ -180,14 +182,30 @@ impl Container for Imports {
             mode,
             owner,
             when,
-            content,
+            content: pieces(content),
         })
         .map_err(error)
     }
 
-    fn read_file(&mut self, path: &str, max: u32) -> Result<Vec<u8>, EffectError> {
-        read_file::read(path, max).map_err(error)
+    fn read_file_of(&mut self, path: &str, max: u32, user: Option<&str>) -> Result<Vec<u8>, EffectError> {
+        read_file::read(path, max, user).map_err(error)
     }
+
+    fn secret(&mut self, name: &str, form: Form) -> Secret {
+        let form = match form {
+            Form::Plain => secrets::Form::Plain,
+            Form::Percent => secrets::Form::Percent,
+        };
+        Secret(secrets::take(name, form))
+    }
+}
+
+fn pieces(pieces: Vec<Piece>) -> Vec<step_types::Piece> {
+    let piece = |piece| match piece {
+        Piece::Bytes(bytes) => step_types::Piece::Bytes(bytes),
+        Piece::Secret(Secret(number)) => step_types::Piece::Secret(number),
+    };
+    pieces.into_iter().map(piece).collect()
 }
 
 fn error(error: step_types::EffectError) -> EffectError {

@@ -33,7 +33,7 @@ mod test;
 
 use serde::de::DeserializeOwned;
 
-pub use effect::{Command, Container, EffectError, File, Output, WriteWhen};
+pub use effect::{Command, Container, EffectError, File, Form, Output, Piece, Secret, WriteWhen};
 pub use test::TestContainer;
 
 /// A step of an agent's preparation.

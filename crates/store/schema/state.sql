@@ -51,20 +51,22 @@ CREATE TABLE causes (
     PRIMARY KEY (agent, by, action)
 ) STRICT, WITHOUT ROWID;
 
--- Steps that completed, by their key.
+-- Steps that ended, by their key; those with `failed` may be tried again in another start.
 CREATE TABLE steps (
-    key   TEXT    PRIMARY KEY,
-    agent TEXT    NOT NULL,
-    seq   INTEGER NOT NULL
+    key    TEXT    PRIMARY KEY,
+    agent  TEXT    NOT NULL,
+    seq    INTEGER NOT NULL,
+    failed TEXT
 ) STRICT, WITHOUT ROWID;
 
--- Effects of steps that haven't completed yet.
+-- Effects of steps that haven't ended yet. `tries` is how often each was begun.
 CREATE TABLE effects (
     key    TEXT    NOT NULL,
     n      INTEGER NOT NULL,
     agent  TEXT    NOT NULL,
     effect TEXT    NOT NULL,
     result TEXT,
+    tries  INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (key, n)
 ) STRICT, WITHOUT ROWID;
 

@@ -62,7 +62,7 @@ pub use journal::{MAX_BODY, MAX_ROWS};
 pub use open::lock;
 pub use record::{
     AgentRecord, BadRow, Broken, EffectRecord, Exit, InitProgress, Issued, Matched, OpenReport, Placed, Rebuilt,
-    RegistryMatch, Restarts,
+    RegistryMatch, Restarts, StepEnd, StepFailure,
 };
 pub use registry::{Candidate, Entry, Memory, Registry};
 pub use retain::{Limits, Retained};
@@ -296,13 +296,13 @@ impl Store {
         self.state("reading causes", move |c| query::causes(c, &name)).await
     }
 
-    pub async fn step_completed(&self, key: &str) -> Result<bool, Error> {
+    /// How the step of this key ended; `None` if it was never begun or is under way.
+    pub async fn step_end(&self, key: &str) -> Result<Option<StepEnd>, Error> {
         let key = key.to_owned();
-        self.state("reading a step", move |c| query::step_completed(c, &key))
-            .await
+        self.state("reading a step", move |c| query::step_end(c, &key)).await
     }
 
-    /// The effects of a step that hasn't completed, by their number; of a completed one, none.
+    /// The effects of a step that is under way, by their number; of one that ended, none.
     pub async fn effects(&self, key: &str) -> Result<Vec<EffectRecord>, Error> {
         let key = key.to_owned();
         self.state("reading effects", move |c| query::effects(c, &key)).await

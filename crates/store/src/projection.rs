@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::chain::Hash;
 use crate::query;
-use crate::record::{Exit, InitProgress, Issued, Restarts};
+use crate::record::{Exit, InitProgress, Issued, Restarts, StepFailure};
 
 use identity::{amend, burn, deny, write_registry};
 
@@ -37,7 +37,6 @@ pub(crate) const NOT_PROJECTED: &[&str] = &[
     "SessionBroken",
     "AgentRegistered",
     "AgentUntrusted",
-    "InitStepFailed",
     "ReapDegraded",
     "ContainerStarted",
     "ContainerDied",
@@ -245,7 +244,7 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
             // The same intent again, after a crash, keeps a result that is known already.
             "INSERT INTO effects (key, n, agent, effect) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (key, n) DO UPDATE SET agent = excluded.agent, effect = excluded.effect,
-             result = CASE WHEN effect = excluded.effect THEN result END",
+             result = CASE WHEN effect = excluded.effect THEN result END, tries = tries + 1",
             params![e.key, e.n, agent, json(&e.effect)?],
         ),
         Event::InitEffectDone(e) => run(
@@ -253,14 +252,14 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
             "UPDATE effects SET result = ?4 WHERE key = ?1 AND n = ?2 AND agent = ?3",
             params![e.key, e.n, agent, json(&e.result)?],
         ),
-        Event::InitStepCompleted(e) => {
-            run(
-                tx,
-                "INSERT OR REPLACE INTO steps (key, agent, seq) VALUES (?1, ?2, ?3)",
-                params![e.key, agent, fact.seq],
-            )?;
-            // A completed step is never called again, so its history isn't either.
-            run(tx, "DELETE FROM effects WHERE key = ?1", params![e.key])
+        Event::InitStepCompleted(e) => end_step(tx, agent, fact.seq, &e.key, None),
+        Event::InitStepFailed(e) => {
+            let failed = StepFailure {
+                start: e.start,
+                reason: e.reason,
+                detail: e.detail.clone(),
+            };
+            end_step(tx, agent, fact.seq, &e.key, Some(json(&failed)?))
         }
         Event::AgentReadyIntended(e) => run(
             tx,
@@ -358,6 +357,16 @@ fn remove(tx: &Connection, agent: &str) -> rusqlite::Result<()> {
         run(tx, sql, params![agent])?;
     }
     Ok(())
+}
+
+/// A completed step is never called again, and one that failed begins anew: neither has a history.
+fn end_step(tx: &Connection, agent: &str, seq: u64, key: &str, failed: Option<String>) -> rusqlite::Result<()> {
+    run(
+        tx,
+        "INSERT OR REPLACE INTO steps (key, agent, seq, failed) VALUES (?1, ?2, ?3, ?4)",
+        params![key, agent, seq, failed],
+    )?;
+    run(tx, "DELETE FROM effects WHERE key = ?1", params![key])
 }
 
 fn set_init(tx: &Connection, agent: &str, container: &str, init: &InitProgress) -> rusqlite::Result<()> {

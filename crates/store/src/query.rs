@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::de::DeserializeOwned;
 
-use crate::record::{AgentRecord, EffectRecord, InitProgress, Issued, RegistryMatch, Restarts};
+use crate::record::{AgentRecord, EffectRecord, InitProgress, Issued, RegistryMatch, Restarts, StepEnd};
 use crate::registry::Entry;
 
 const AGENT: &str = "SELECT spec, run, container, created_ms, start, start_pid, generation, issued, ready_start, \
@@ -91,17 +91,22 @@ pub(crate) fn init(conn: &Connection, agent: &str) -> rusqlite::Result<Option<In
         .optional()
 }
 
-pub(crate) fn step_completed(conn: &Connection, key: &str) -> rusqlite::Result<bool> {
-    conn.prepare_cached("SELECT 1 FROM steps WHERE key = ?1")?.exists([key])
+pub(crate) fn step_end(conn: &Connection, key: &str) -> rusqlite::Result<Option<StepEnd>> {
+    conn.prepare_cached("SELECT failed FROM steps WHERE key = ?1")?
+        .query_row([key], |row| {
+            Ok(optional_json(row, 0)?.map_or(StepEnd::Completed, StepEnd::Failed))
+        })
+        .optional()
 }
 
 pub(crate) fn effects(conn: &Connection, key: &str) -> rusqlite::Result<Vec<EffectRecord>> {
-    conn.prepare_cached("SELECT n, effect, result FROM effects WHERE key = ?1 ORDER BY n")?
+    conn.prepare_cached("SELECT n, effect, result, tries FROM effects WHERE key = ?1 ORDER BY n")?
         .query_map([key], |row| {
             Ok(EffectRecord {
                 n: row.get(0)?,
                 effect: json(row, 1)?,
                 result: optional_json(row, 2)?,
+                tries: row.get(3)?,
             })
         })?
         .collect()

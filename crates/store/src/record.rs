@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clawker_model::event::{Cause, InitFailure, RegistryRow};
-use clawker_model::{AgentSpec, ContainerId, Effect, EffectResult, Row, RunId, Start, Thumbprint};
+use clawker_model::{AgentSpec, ContainerId, EffectNote, Row, RunId, Start, Thumbprint};
 use serde::{Deserialize, Serialize};
 
 use crate::Cursor;
@@ -107,8 +107,25 @@ pub enum InitProgress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectRecord {
     pub n: u32,
-    pub effect: Effect,
-    pub result: Option<EffectResult>,
+    pub effect: EffectNote,
+    pub result: Option<EffectNote>,
+    /// How often it was begun.
+    pub tries: u32,
+}
+
+/// How a step ended under its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepEnd {
+    Completed,
+    Failed(StepFailure),
+}
+
+/// Why a step failed; another start tries it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFailure {
+    pub start: u64,
+    pub reason: InitFailure,
+    pub detail: String,
 }
 
 /// A registry row found by a leaf's thumbprint.

@@ -92,7 +92,7 @@ mod tests {
             settings(r#"{"command":["x"]}"#),
             &mut container,
         );
-        assert_eq!(failed, Err(Failure::new("x: exit code 4: no (exit-nonzero)")));
+        assert_eq!(failed, Err(Failure::new("x: exit code 4: no (exit_nonzero)")));
     }
 
     #[test]

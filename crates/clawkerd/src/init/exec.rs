@@ -56,6 +56,7 @@ pub struct Exec {
     stdin: Stdin,
     terminal: Option<OwnedFd>,
     deadline: Option<Instant>,
+    timed_out: bool,
     grace: Option<Instant>,
 }
 
@@ -108,6 +109,7 @@ impl Exec {
             },
             terminal: pipes.terminal,
             deadline: None,
+            timed_out: false,
             grace: None,
         })
     }
@@ -310,6 +312,7 @@ impl Exec {
         }
         let overdue = self.deadline.is_some_and(|deadline| now >= deadline);
         if overdue {
+            self.timed_out = true;
             self.deadline = None;
         }
         overdue
@@ -340,6 +343,7 @@ impl Exec {
             exec_id: self.id.clone(),
             pid: self.pid,
             ended: self.ended.map(Into::into),
+            timed_out: self.timed_out,
             drained: self.drained,
             streams: [stream(&self.outputs[0]), stream(&self.outputs[1])],
             stdin_taken: self.stdin.taken,

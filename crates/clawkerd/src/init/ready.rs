@@ -36,5 +36,10 @@ pub fn write(start: u64) -> io::Result<()> {
 }
 
 fn directory(create: bool) -> io::Result<OwnedFd> {
-    confined::open_directory(&confined::root()?, DIRECTORY, create)
+    let ours = confined::Made {
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+    };
+    confined::open_directory(&confined::root()?, DIRECTORY, create.then_some(ours))
 }

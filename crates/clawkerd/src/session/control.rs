@@ -205,10 +205,11 @@ fn write_file(file: &pb::WriteFile) -> Result<Body, FileError> {
         Ok(owner) => owner,
         Err(error) => return Ok(convert::failed("bad_user", error.to_string())),
     };
+    let path = confined::at_home(&file.path, &owner.home);
     let written = confined::write(
         &root,
         &NewFile {
-            path: &file.path,
+            path: &path,
             mode: file.mode,
             uid: owner.uid,
             gid: owner.gid,
@@ -229,7 +230,14 @@ fn read_file(file: &pb::ReadFile) -> Result<Body, FileError> {
     } else {
         file.max as usize
     };
-    let content = confined::read(&root(&file.path)?, &file.path, max)?;
+    let mut path = file.path.clone();
+    if path.starts_with("~/") {
+        path = match Files::read().resolve(&file.user) {
+            Ok(user) => confined::at_home(&path, &user.home),
+            Err(error) => return Ok(convert::failed("bad_user", error.to_string())),
+        };
+    }
+    let content = confined::read(&root(&path)?, &path, max)?;
     Ok(Body::FileContent(pb::FileContent {
         content: content.into(),
     }))

@@ -23,14 +23,14 @@ pub fn exec_state(report: &ExecReport) -> pb::ExecState {
     pb::ExecState {
         exec_id: report.exec_id.clone(),
         pid: pid(report.pid),
-        exited: report.ended.map(|end| exited(&report.exec_id, end)),
+        exited: report.ended.map(|end| exited(report, end)),
         drained: report.drained.is_some(),
     }
 }
 
 /// The ends that a report knows, in their order.
 pub fn ends(report: &ExecReport) -> Vec<Body> {
-    let exited = report.ended.map(|end| Body::Exited(exited(&report.exec_id, end)));
+    let exited = report.ended.map(|end| Body::Exited(exited(report, end)));
     let drained = report.drained.map(|held_by_descendants| {
         Body::Drained(pb::Drained {
             exec_id: report.exec_id.clone(),
@@ -40,11 +40,12 @@ pub fn ends(report: &ExecReport) -> Vec<Body> {
     exited.into_iter().chain(drained).collect()
 }
 
-fn exited(exec_id: &str, end: End) -> pb::Exited {
+fn exited(report: &ExecReport, end: End) -> pb::Exited {
     pb::Exited {
-        exec_id: exec_id.to_owned(),
+        exec_id: report.exec_id.clone(),
         code: end.code,
         signal: end.signal,
+        timed_out: report.timed_out,
     }
 }
 

@@ -408,6 +408,7 @@ async fn files_are_written_and_read() {
         Command::ReadFile(pb::ReadFile {
             path: path.to_owned(),
             max,
+            user: String::new(),
         })
     };
     let content = session.ask(read("/run/clawker-test/a/file", 0)).await;

@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt;
 
 use crate::client::Client;
 use crate::error::{CommandError, Kind};
-use crate::parse::{self, EnvArg, SecretArg, Volume};
+use crate::parse::{self, EnvArg, SecretArg, SecretFor, Volume};
 use crate::progress::Progress;
 use crate::session::{Foreground, detached, foreground, listen, unless_interrupted};
 use crate::term::Term;
@@ -65,8 +65,8 @@ pub struct Args {
     /// A file with such lines (repeatable)
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// A secret from a file, for the command alone: as a variable, or as a file (repeatable)
-    #[arg(long, value_name = "NAME=FILE[,as=env|file]")]
+    /// A secret from a file, for the command alone, as a variable or as a file; or for steps alone (repeatable)
+    #[arg(long, value_name = "NAME=FILE[,as=env|file|step]")]
     secret: Vec<SecretArg>,
     /// A folder of this machine, or a volume (repeatable)
     #[arg(long, short, value_name = "SRC:DST[:ro]")]
@@ -163,7 +163,8 @@ async fn request(args: Args, term: &Term) -> Result<CreateAgentRequest, CommandE
         let content = read(Path::new(&secret.file), "secret").await?;
         secrets.push(Secret {
             name: secret.name.clone(),
-            as_file: secret.as_file,
+            as_file: secret.kind == SecretFor::File,
+            step_only: secret.kind == SecretFor::Step,
             content: content.into(),
         });
     }
@@ -211,6 +212,8 @@ async fn request(args: Args, term: &Term) -> Result<CreateAgentRequest, CommandE
         on_absent: word(args.on_absent),
         restart: word(args.restart),
         unverified_network: args.unverified_network,
+        steps: Vec::new(),
+        from_project: false,
     })
 }
 
@@ -292,7 +295,7 @@ fn mount(volume: Volume, term: &Term) -> Result<Mount, CommandError> {
 }
 
 /// A whole file, of bounded size.
-async fn read(file: &Path, what: &str) -> Result<Vec<u8>, CommandError> {
+pub async fn read(file: &Path, what: &str) -> Result<Vec<u8>, CommandError> {
     let doing = format!("reading {what} {}", file.display());
     let failed = |error: std::io::Error| CommandError::io(&doing, &error);
     let mut content = Vec::new();

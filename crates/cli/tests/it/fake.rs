@@ -196,6 +196,7 @@ impl AdminService for Fake {
         Ok(Response::new(CreateAgentResponse {
             name: "clawker.web.scout".into(),
             container_id: "c".repeat(64),
+            unchanged: false,
         }))
     }
 
@@ -235,8 +236,12 @@ impl AdminService for Fake {
         }))
     }
 
-    async fn get_agent(&self, _: Request<AgentRef>) -> Answer<AgentView> {
-        Err(Status::unimplemented("not in this play"))
+    async fn get_agent(&self, request: Request<AgentRef>) -> Answer<AgentView> {
+        let name = request.into_inner().agent;
+        let found = self.with(|scene| scene.agents.iter().find(|agent| agent.name == name).cloned());
+        found
+            .map(Response::new)
+            .ok_or_else(|| Status::not_found("not in this play"))
     }
 
     async fn wait_agent(&self, request: Request<AgentRef>) -> Answer<Exit> {

@@ -198,7 +198,7 @@ async fn the_authority_in_the_middle_of_a_rotation() {
         assert!(out.contains(part), "{part}: {out}");
     }
     let seen = stage.run(&["ca", "rotate", "--json"], Props::default()).await;
-    let object: serde_json::Value = serde_json::from_str(seen.out()).expect("one object");
+    let object: serde_json::Value = serde_json::from_str(&seen.out()).expect("one object");
     assert_eq!(
         (&object["phase"], &object["agents_current"]),
         (&"introduced".into(), &1.into())

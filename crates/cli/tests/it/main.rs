@@ -7,5 +7,6 @@ mod journal;
 mod lifecycle;
 mod listings;
 mod parsing;
+mod project;
 mod running;
 mod terminal;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clawker_cli::Cli;
-use clawker_cli::parse::{self, EnvArg, ParseError, SecretArg, Since, Volume};
+use clawker_cli::parse::{self, EnvArg, ParseError, SecretArg, SecretFor, Since, Volume};
 
 #[test]
 fn memory() {
@@ -77,15 +77,16 @@ fn volumes() {
 
 #[test]
 fn secrets() {
-    let secret = |name: &str, file: &str, as_file| SecretArg {
+    let secret = |name: &str, file: &str, kind| SecretArg {
         name: name.into(),
         file: file.into(),
-        as_file,
+        kind,
     };
     for (text, expected) in [
-        ("TOKEN=./t", secret("TOKEN", "./t", false)),
-        ("_a1=/x=y,as=file", secret("_a1", "/x=y", true)),
-        ("T=f,g,as=env", secret("T", "f,g", false)),
+        ("TOKEN=./t", secret("TOKEN", "./t", SecretFor::Env)),
+        ("_a1=/x=y,as=file", secret("_a1", "/x=y", SecretFor::File)),
+        ("T=f,g,as=env", secret("T", "f,g", SecretFor::Env)),
+        ("T=f,as=step", secret("T", "f", SecretFor::Step)),
     ] {
         assert_eq!(text.parse(), Ok(expected), "{text}");
     }

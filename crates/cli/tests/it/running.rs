@@ -197,6 +197,7 @@ async fn options_become_the_request() {
         secrets: vec![Secret {
             name: "T".into(),
             as_file: true,
+            step_only: false,
             content: "s3cret\n".into(),
         }],
         mounts: vec![Mount {

@@ -8,6 +8,7 @@
 use clawker_docker::{CreateContainer, Docker, Image};
 use clawker_model::event::{AgentCreateFailed, AgentCreated, AgentCreating, OperatorCommand};
 use clawker_model::{AgentSpec, ContainerId, Egress, FullName, Mount, Network, Resources, RunId, exit};
+use clawker_store::AgentRecord;
 use clawker_wire::admin::{CreateAgentRequest, CreateAgentResponse, Secret};
 use futures::StreamExt as _;
 use tonic::Code;
@@ -16,7 +17,7 @@ use super::absence::Wanted;
 use super::error::Fault;
 use super::naming::{Creating, name, taken};
 use super::socket::Peer;
-use super::{absence, egress, limits, merge, secrets};
+use super::{absence, egress, limits, merge, project, secrets, steps};
 use crate::core::Core;
 
 /// What the request says, before image and engine are asked.
@@ -55,8 +56,13 @@ pub async fn create(
 ) -> Result<CreateAgentResponse, Fault> {
     let wish = Wish::read(&request)?;
     let name = wish.name.clone();
+    project::check(&core.config.project, &request)?;
     let _claim = creating.claim(&name)?;
-    if core.store.agent(&name).await?.is_some() || core.agents.get(&name).is_some() {
+    let there = core.store.agent(&name).await?;
+    if let (true, Some(there)) = (request.from_project, &there) {
+        return unchanged(core, &wish, there, &request, peer).await;
+    }
+    if there.is_some() || core.agents.get(&name).is_some() {
         return Err(taken(&name));
     }
     let asked = OperatorCommand {
@@ -67,7 +73,7 @@ pub async fn create(
     core.store.append(Some(&name), asked).await?;
     let image = image(&core.docker, &request.image).await?;
     network(core, &wish.network).await?;
-    let spec = spec(core, &wish, &image, &request, peer)?;
+    let spec = spec(core, &wish, &image, &request, peer).await?;
     let entrypoint = absence::entrypoint(&spec)?;
 
     let run = core.agents.prepare_run().await?;
@@ -84,6 +90,7 @@ pub async fn create(
         Ok(id) => Ok(CreateAgentResponse {
             name: name.to_string(),
             container_id: id.to_string(),
+            unchanged: false,
         }),
         Err(fault) => {
             core.agents.discard_run(&run.id).await;
@@ -98,6 +105,34 @@ pub async fn create(
             Err(fault)
         }
     }
+}
+
+/// There is an agent of that name: whether it is what the request says.
+async fn unchanged(
+    core: &Core,
+    wish: &Wish,
+    there: &AgentRecord,
+    request: &CreateAgentRequest,
+    peer: Peer,
+) -> Result<CreateAgentResponse, Fault> {
+    let Some(container) = &there.container else {
+        return Err(taken(&wish.name));
+    };
+    let image = image(&core.docker, &request.image).await?;
+    let spec = spec(core, wish, &image, request, peer).await?;
+    let mut differing = project::differences(&there.spec, &spec);
+    let same_secrets = project::same_secrets(&core.secrets_dir(container), &request.secrets).await;
+    if !same_secrets && !differing.contains(&"secrets") {
+        differing.push("secrets");
+    }
+    if !differing.is_empty() {
+        return Err(project::differs(&wish.name, &differing));
+    }
+    Ok(CreateAgentResponse {
+        name: wish.name.to_string(),
+        container_id: container.to_string(),
+        unchanged: true,
+    })
 }
 
 /// Container, secrets, row. What was made is unmade on an error.
@@ -178,7 +213,13 @@ async fn network(core: &Core, network: &Network) -> Result<(), Fault> {
     }
 }
 
-fn spec(core: &Core, wish: &Wish, image: &Image, request: &CreateAgentRequest, peer: Peer) -> Result<AgentSpec, Fault> {
+async fn spec(
+    core: &Core,
+    wish: &Wish,
+    image: &Image,
+    request: &CreateAgentRequest,
+    peer: Peer,
+) -> Result<AgentSpec, Fault> {
     let mount = |mount: &clawker_wire::admin::Mount| Mount {
         source: mount.source.clone(),
         target: mount.target.clone(),
@@ -201,7 +242,7 @@ fn spec(core: &Core, wish: &Wish, image: &Image, request: &CreateAgentRequest, p
             nano_cpus: request.nano_cpus,
             pids: request.pids,
         },
-        plan: core.plugins.plan.clone(),
+        plan: steps::plan(core, &request.steps, &wish.secrets).await?,
         remove: request.remove,
         on_orphan: wish.without.on_orphan,
         absence: wish.without.absence.clone(),

@@ -29,6 +29,7 @@ mod limits;
 mod logs;
 mod merge;
 mod naming;
+mod project;
 mod resolve;
 mod restarts;
 mod secrets;
@@ -36,6 +37,7 @@ mod service;
 mod shutdown;
 mod socket;
 mod status;
+mod steps;
 mod tail;
 
 pub use error::Fault;

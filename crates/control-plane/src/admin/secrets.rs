@@ -45,19 +45,17 @@ pub fn references(secrets: &[Secret]) -> Result<Vec<SecretRef>, Fault> {
                 "mount larger files",
             ));
         }
-        if !secret.as_file && secret.content.contains(&0) {
+        if !secret.as_file && !secret.step_only && secret.content.contains(&0) {
             return Err(Fault::usage(
                 format!("secret `{name}` holds a zero byte, which no environment can"),
                 format!("give it as a file: `--secret {name}=PATH,as=file`"),
             ));
         }
     }
-    let kind = |secret: &Secret| {
-        if secret.as_file {
-            SecretKind::File
-        } else {
-            SecretKind::Env
-        }
+    let kind = |secret: &Secret| match (secret.step_only, secret.as_file) {
+        (true, _) => SecretKind::Step,
+        (false, true) => SecretKind::File,
+        (false, false) => SecretKind::Env,
     };
     Ok(secrets
         .iter()
@@ -120,6 +118,7 @@ mod tests {
         Secret {
             name: name.into(),
             as_file: false,
+            step_only: false,
             content: content.to_vec().into(),
         }
     }

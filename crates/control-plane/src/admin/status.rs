@@ -194,7 +194,7 @@ fn plugins(core: &Core) -> Vec<PluginView> {
         digest: plugin.digest.to_string(),
         mode: mode(name).into(),
     };
-    core.plugins.loaded.iter().map(view).collect()
+    core.plugins.loaded().iter().map(view).collect()
 }
 
 #[cfg(test)]

@@ -346,6 +346,8 @@ impl Context {
                     Some(report) => self.note(report).await?,
                 },
                 Some(done) = preparing.join_next() => match done {
+                    // The session says so itself, with its reason; the plan resumes on the next one.
+                    Ok(Err(AgentError::Session(SessionError::Lost(_)))) => continue,
                     Ok(outcome) => outcome?,
                     Err(error) => return Err(AgentError::Preparing(error.to_string())),
                 },

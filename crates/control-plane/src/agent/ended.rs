@@ -1,9 +1,10 @@
 //! The end of a start: Docker's word on how it ended, journaled before anything follows from it.
 
 use clawker_docker::Inspect;
-use clawker_model::event::{ContainerDied, MainExited};
+use clawker_model::event::{ContainerDied, InitFailed, InitFailure, MainExited};
 use clawker_model::{ContainerId, FullName};
 use clawker_proc::cgroup::AgentCgroup;
+use clawker_store::InitProgress;
 use clawker_wire::session::Exited;
 use tokio::time::{Duration, Instant};
 
@@ -52,6 +53,7 @@ impl Ended<'_> {
             _ => inspect.exit_code,
         };
         let store = &self.core.store;
+        self.plan_lost(start, code).await?;
         let died = ContainerDied {
             container: self.container.clone(),
             exit_code: code,
@@ -80,6 +82,29 @@ impl Ended<'_> {
             signal,
             oom: inspect.oom_killed,
         }))
+    }
+
+    /// A plan that was under way won't go on in this start: there is no session any more, and none will come.
+    async fn plan_lost(&self, start: u64, code: i64) -> Result<(), AgentError> {
+        let record = self.core.store.agent_by_container(self.container).await?;
+        let Some(record) = record.filter(|record| record.ready_start != Some(start)) else {
+            return Ok(());
+        };
+        let InitProgress::Running { start: begun, step, .. } = record.init else {
+            return Ok(());
+        };
+        if begun != start {
+            return Ok(());
+        }
+        let failed = InitFailed {
+            container: self.container.clone(),
+            start,
+            step: step.unwrap_or_default(),
+            reason: InitFailure::SessionLost,
+            detail: format!("the container ended with code {code}"),
+        };
+        self.core.store.append(Some(self.name), failed).await?;
+        Ok(())
     }
 
     /// What Docker says once it has noticed the death of the init `pid`.

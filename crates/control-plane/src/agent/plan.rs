@@ -1,30 +1,35 @@
-//! The plan executor: steps in order, each step's effects by replay.
+//! The plan executor: steps in order, each until it has ended under its key.
 //!
 //! ```text
-//! step ─▶ completed under its key? ─yes▶ next
-//!      └─▶ call plugin with the recorded history ─┬ effect n ─▶ journal intent ─▶ carry out ─▶ journal result ─┐
-//!                          ▲──────────────────────┼───────────────────────────────────────────────────────────┘
-//!                                                 ├ completed ─▶ journal ─▶ next
-//!                                                 └ failed, unavailable, other effect than recorded ─▶ halt | continue
+//! step ─▶ ended under its key? ─┬ completed ─────────────────────────▶ next
+//!                               ├ failed in this start ──▶ halt | next
+//!                               └ no, or in an earlier start ─▶ run ─┬ completed ─▶ journal ─▶ next
+//!                                                                    ├ failed ────▶ journal ─▶ halt | next
+//!                                                                    └ session lost: nothing is journaled, and
+//!                                                                      the next session resumes at the effect
 //! ```
-//! A crash anywhere resumes at effect n: an exec is asked for again under the same id, and clawkerd answers with
-//! the one that it knows.
+//! Every agent's plan runs in a task of its own, so none waits for another's.
 
-use clawker_model::event::{
-    InitEffectDone, InitEffectIntended, InitFailure, InitStepCompleted, InitStepFailed, InitStepStarted,
-};
-use clawker_model::{AgentSpec, Effect, EffectResult, OnFailure, Step, When};
-use clawker_plugin_host::{StepCall, StepContext, StepTurn};
-use tokio::time::{Duration, Instant};
+mod failure;
+mod replies;
+mod secret;
+mod step;
+
+use std::sync::Arc;
+
+use clawker_model::event::{InitFailure, InitStepCompleted, InitStepFailed, InitStepStarted};
+use clawker_model::{AgentSpec, ContainerId, OnFailure, PluginDigest, Step, When};
+use clawker_plugin_host::Plugin;
+use clawker_store::StepEnd;
+use tokio::time::Instant;
 
 use super::AgentError;
 use super::drive::Context;
-use super::effect;
 use super::session::Session;
-use crate::fault::fault_point;
-
-/// Most effects of one step.
-const MAX_EFFECTS: u32 = 256;
+use crate::plugins::PluginsError;
+use failure::StepFailed;
+pub use failure::end_of;
+pub use secret::Secrets;
 
 /// Where and why a plan stopped.
 #[derive(Debug)]
@@ -34,176 +39,122 @@ pub struct PlanFailed {
     pub detail: String,
 }
 
-/// Why a step failed.
-struct StepFailed {
-    reason: InitFailure,
-    detail: String,
-}
-
-impl StepFailed {
-    fn new(reason: InitFailure, detail: impl Into<String>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
-    }
-}
-
 /// Runs what is left of the plan. The outer error is ours (journal, session); the inner is the plan's.
 pub async fn run(ctx: &Context, spec: &AgentSpec, session: &Session) -> Result<Result<(), PlanFailed>, AgentError> {
+    let store = &ctx.core.store;
     let count = spec.plan.steps.len().try_into().unwrap_or(u32::MAX);
-    for (position, step) in spec.plan.steps.iter().enumerate() {
-        let index = u32::try_from(position).unwrap_or(u32::MAX).saturating_add(1);
-        let key = key(ctx, step);
-        if ctx.core.store.step_completed(&key).await? {
-            continue;
-        }
-        ctx.status
-            .send_modify(|status| status.plan = format!("{index}/{count} {}", step.name));
-        let started = InitStepStarted {
-            name: step.name.clone(),
-            index,
-            count,
-            key: key.clone(),
-        };
-        ctx.core.store.append(Some(&ctx.name), started).await?;
-
-        let begun = Instant::now();
-        let deadline = begun + Duration::from_secs(u64::from(step.timeout_s));
-        let outcome = match tokio::time::timeout_at(deadline, run_step(ctx, spec, step, &key, session)).await {
-            Ok(outcome) => outcome?,
-            Err(_) => Err(StepFailed::new(
-                InitFailure::Timeout,
-                format!("not done after {} s", step.timeout_s),
-            )),
-        };
-        let duration_ms = begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-        match outcome {
-            Ok(message) => {
-                let completed = InitStepCompleted {
+    for (index, step) in (1_u32..).zip(&spec.plan.steps) {
+        let plugin = plugin(ctx, step).await?;
+        // A component that is gone for good still has a key, under which it fails.
+        let digest = plugin.as_ref().map_or(&step.plugin, |plugin| &plugin.digest);
+        let key = key(step, digest, &ctx.container, ctx.start);
+        let failed = match store.step_end(&key).await? {
+            Some(StepEnd::Completed) => continue,
+            Some(StepEnd::Failed(failed)) if failed.start == ctx.start => StepFailed {
+                reason: failed.reason,
+                detail: failed.detail,
+            },
+            _ => {
+                ctx.status
+                    .send_modify(|status| status.plan = format!("{index}/{count} {}", step.name));
+                let started = InitStepStarted {
                     name: step.name.clone(),
                     index,
-                    key,
-                    duration_ms,
-                    message,
+                    count,
+                    key: key.clone(),
                 };
-                ctx.core.store.append(Some(&ctx.name), completed).await?;
-            }
-            Err(StepFailed { reason, detail }) => {
-                let failed = InitStepFailed {
-                    name: step.name.clone(),
-                    index,
-                    key,
-                    reason,
-                    detail: detail.clone(),
-                    duration_ms,
-                };
-                ctx.core.store.append(Some(&ctx.name), failed).await?;
-                if step.on_failure == OnFailure::Halt {
-                    return Ok(Err(PlanFailed {
-                        step: step.name.clone(),
-                        reason,
-                        detail,
-                    }));
+                store.append(Some(&ctx.name), started).await?;
+                let begun = Instant::now();
+                let outcome = step::run(ctx, spec, step, plugin, &key, session).await?;
+                let duration_ms = begun.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+                match outcome {
+                    Ok(message) => {
+                        let completed = InitStepCompleted {
+                            name: step.name.clone(),
+                            index,
+                            key,
+                            duration_ms,
+                            message,
+                        };
+                        store.append(Some(&ctx.name), completed).await?;
+                        continue;
+                    }
+                    Err(failed) => {
+                        let row = InitStepFailed {
+                            name: step.name.clone(),
+                            index,
+                            key,
+                            start: ctx.start,
+                            reason: failed.reason,
+                            detail: failed.detail.clone(),
+                            duration_ms,
+                        };
+                        store.append(Some(&ctx.name), row).await?;
+                        failed
+                    }
                 }
             }
+        };
+        if step.on_failure == OnFailure::Halt {
+            return Ok(Err(PlanFailed {
+                step: step.name.clone(),
+                reason: failed.reason,
+                detail: failed.detail,
+            }));
         }
     }
     Ok(Ok(()))
 }
 
-/// Under which a step's completion and effects are kept: plugin, settings, and how often it is to run.
-fn key(ctx: &Context, step: &Step) -> String {
+/// On a thread that may compile.
+async fn plugin(ctx: &Context, step: &Step) -> Result<Result<Arc<Plugin>, PluginsError>, AgentError> {
+    let (plugins, step) = (ctx.core.plugins.clone(), step.clone());
+    let found = tokio::task::spawn_blocking(move || plugins.step(&step)).await;
+    found.map_err(|error| AgentError::Preparing(error.to_string()))
+}
+
+/// Under which a step's end and effects are kept: plugin, settings, container, and how often it is to run.
+fn key(step: &Step, plugin: &PluginDigest, container: &ContainerId, start: u64) -> String {
     let settings = clawker_identity::thumbprint(step.settings.as_bytes());
-    let settings = settings.get(..16).unwrap_or_default();
-    let plugin = step.plugin.as_str().get(..16).unwrap_or_default();
-    let container = ctx.container.short();
+    let key = format!("{plugin}/{settings}/{container}");
     match step.when {
-        When::Once => format!("{plugin}.{settings}/{container}/{}/once", step.name),
-        When::Start => format!("{plugin}.{settings}/{container}/{}/{}", step.name, ctx.start),
+        When::Once => format!("{key}/once"),
+        When::Start => format!("{key}/{start}"),
     }
 }
 
-async fn run_step(
-    ctx: &Context,
-    spec: &AgentSpec,
-    step: &Step,
-    key: &str,
-    session: &Session,
-) -> Result<Result<String, StepFailed>, AgentError> {
-    let store = &ctx.core.store;
-    let Some(plugin) = ctx.core.plugins.step(&step.plugin) else {
-        let detail = format!("plugin {} isn't installed", step.plugin);
-        return Ok(Err(StepFailed::new(InitFailure::PluginFailed, detail)));
-    };
-    let mut history: Vec<(Effect, EffectResult)> = Vec::new();
-    let mut cut: Option<Effect> = None;
-    for record in store.effects(key).await? {
-        match record.result {
-            Some(result) => history.push((record.effect, result)),
-            // Intended, perhaps done, never recorded: the same effect is asked for again under the same id.
-            None => cut = Some(record.effect),
-        }
-    }
-    loop {
-        let n = u32::try_from(history.len()).unwrap_or(u32::MAX);
-        let call = StepCall {
-            plugin: plugin.clone(),
-            settings: step.settings.clone(),
-            context: StepContext {
-                agent: spec.name.clone(),
-                start: ctx.start,
-                first_start: ctx.start == 1,
-                image: spec.image.clone(),
-            },
-            history: history.clone(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_of_plugin_settings_container_and_for_each_start_its_number() {
+        let digest = |letter: &str| PluginDigest::parse(&letter.repeat(64)).expect("digest");
+        let container = |letter: &str| ContainerId::parse(&letter.repeat(64)).expect("container");
+        let step = |settings: &str, when| Step {
+            name: "s".into(),
+            plugin: digest("0"),
+            settings: settings.into(),
+            secrets: vec![],
+            when,
+            on_failure: OnFailure::Halt,
+            timeout_s: 1,
         };
-        let host = ctx.core.plugins.host.clone();
-        let turn = tokio::task::spawn_blocking(move || host.step(&call))
-            .await
-            .map_err(|error| AgentError::Preparing(error.to_string()))?;
-        let effect = match turn {
-            StepTurn::Effect(effect) => effect,
-            StepTurn::Completed { message } => return Ok(Ok(message)),
-            StepTurn::Failed { message } => return Ok(Err(StepFailed::new(InitFailure::ExitNonzero, message))),
-            StepTurn::NonDeterministic { .. } => {
-                let detail = format!("effect {n} isn't the one that was recorded");
-                return Ok(Err(StepFailed::new(InitFailure::PluginFailed, detail)));
-            }
-            StepTurn::Unavailable(why) => {
-                return Ok(Err(StepFailed::new(InitFailure::PluginFailed, why.to_string())));
-            }
-        };
-        if n >= MAX_EFFECTS {
-            let detail = format!("more than {MAX_EFFECTS} effects");
-            return Ok(Err(StepFailed::new(InitFailure::PluginDenied, detail)));
-        }
-        match cut.take() {
-            Some(intended) if intended != effect => {
-                let detail = format!("effect {n} isn't the one that was intended before");
-                return Ok(Err(StepFailed::new(InitFailure::PluginFailed, detail)));
-            }
-            Some(_) => {}
-            None => {
-                let intended = InitEffectIntended {
-                    key: key.to_owned(),
-                    n,
-                    effect: effect.clone(),
-                };
-                store.append(Some(&ctx.name), intended).await?;
-            }
-        }
-        fault_point!("mid-plan");
-        let done = effect::perform(spec, session, &format!("{key}/{n}"), &effect).await?;
-        let row = InitEffectDone {
-            key: key.to_owned(),
-            n,
-            result: done.result.clone(),
-        };
-        store.append_synced(Some(&ctx.name), row).await?;
-        if let Some(exec) = done.exec {
-            exec.ack().await?;
-        }
-        history.push((effect, done.result));
+        let once = step("{}", When::Once);
+        let first = key(&once, &digest("a"), &container("c"), 1);
+        assert_eq!(first.len(), 3 * 64 + "///once".len(), "nothing is cut short: {first}");
+        assert_eq!(first, key(&once, &digest("a"), &container("c"), 2));
+        assert_ne!(first, key(&once, &digest("b"), &container("c"), 1));
+        assert_ne!(first, key(&once, &digest("a"), &container("d"), 1));
+        assert_ne!(
+            first,
+            key(&step(r#"{"a":1}"#, When::Once), &digest("a"), &container("c"), 1)
+        );
+        let start = step("{}", When::Start);
+        assert_ne!(first, key(&start, &digest("a"), &container("c"), 1));
+        assert_ne!(
+            key(&start, &digest("a"), &container("c"), 1),
+            key(&start, &digest("a"), &container("c"), 2)
+        );
     }
 }

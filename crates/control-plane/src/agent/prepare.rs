@@ -3,8 +3,6 @@
 //! AgentReady is journaled as intended before it is sent and as sent after it was answered. clawkerd spawns at
 //! most once a start, so after a crash between those rows it is sent again and answered with what already runs.
 
-use std::io;
-
 use clawker_model::event::{AgentReadyIntended, AgentReadySent, InitCompleted, InitFailed, InitFailure, InitStarted};
 use clawker_model::{AgentSpec, ProcessState, SecretKind};
 use clawker_store::{AgentRecord, InitProgress};
@@ -12,12 +10,10 @@ use clawker_wire::session::{AgentInitialized, AgentReady, HealthCheck, HelloAck,
 use tokio::time::Instant;
 
 use super::drive::Context;
+use super::plan::Secrets;
 use super::session::{Session, SessionError};
 use super::{AgentError, plan};
 use crate::fault::fault_point;
-
-/// Most bytes of one secret.
-const MAX_SECRET: u64 = 64 * 1024;
 
 /// Whether the command runs although no control plane let it in this start. `initialized` is said before AgentReady,
 /// so whoever runs it without has made a short cut, whatever the journal says.
@@ -147,25 +143,18 @@ impl Context {
 }
 
 async fn agent_ready(ctx: &Context, spec: &AgentSpec) -> Result<AgentReady, AgentError> {
-    let mut secrets = Vec::with_capacity(spec.secrets.len());
-    for secret in &spec.secrets {
-        let path = ctx.core.secrets_dir(&ctx.container).join(&secret.name);
-        let read = async {
-            if tokio::fs::metadata(&path).await?.len() > MAX_SECRET {
-                return Err(io::Error::other("larger than 64 KiB"));
-            }
-            tokio::fs::read(&path).await
-        };
-        let content = read.await.map_err(|source| AgentError::Secret {
-            name: secret.name.clone(),
-            source,
-        })?;
-        secrets.push(Secret {
+    let mut wanted = spec.secrets.clone();
+    wanted.retain(|secret| secret.kind != SecretKind::Step);
+    let names = wanted.iter().map(|secret| secret.name.clone()).collect();
+    let contents = Secrets::read(&ctx.core, &ctx.container, names).await?;
+    let secrets = wanted
+        .iter()
+        .map(|secret| Secret {
             name: secret.name.clone(),
             as_file: secret.kind == SecretKind::File,
-            content: content.into(),
-        });
-    }
+            content: contents.get(&secret.name).unwrap_or_default().to_vec().into(),
+        })
+        .collect();
     Ok(AgentReady {
         secrets,
         ..without_secrets(spec)

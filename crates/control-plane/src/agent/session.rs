@@ -23,7 +23,7 @@ const ANSWER: Duration = Duration::from_secs(15);
 pub enum SessionError {
     #[error("the session was lost: {0}")]
     Lost(String),
-    #[error("clawkerd did not answer {what} within {} s", ANSWER.as_secs())]
+    #[error("clawkerd did not answer {what} in time")]
     Silent { what: &'static str },
     #[error("clawkerd refused {what}: {message} ({code})")]
     Refused {
@@ -115,6 +115,16 @@ impl Session {
 
     /// Sends a command and waits for its answer.
     pub async fn call(&self, what: &'static str, body: command::Body) -> Result<response::Body, SessionError> {
+        self.call_within(ANSWER, what, body).await
+    }
+
+    /// The same for what may take another time than most.
+    pub async fn call_within(
+        &self,
+        limit: Duration,
+        what: &'static str,
+        body: command::Body,
+    ) -> Result<response::Body, SessionError> {
         let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
         {
@@ -127,7 +137,7 @@ impl Session {
         let sent = self.inner.commands.send(Command { id, body: Some(body) }).await;
         let outcome = match sent {
             Err(_) => Err(self.lost()),
-            Ok(()) => match tokio::time::timeout(ANSWER, answered).await {
+            Ok(()) => match tokio::time::timeout(limit, answered).await {
                 Ok(Ok(response::Body::Failed(failed))) => Err(SessionError::Refused {
                     what,
                     code: failed.code,

@@ -11,8 +11,64 @@ pub trait Container {
     /// Writes a file as a whole or not at all; `false` if [`WriteWhen`] said no.
     fn write_file(&mut self, file: File) -> Result<bool, EffectError>;
 
-    /// At most `max` bytes (1 MiB at most) from the beginning of a file. `path` is absolute.
-    fn read_file(&mut self, path: &str, max: u32) -> Result<Vec<u8>, EffectError>;
+    /// All of a plain file; one larger than `max` bytes (1 MiB at most) is the error `too_large`. `path` is absolute,
+    /// or `~/` and what follows in the home of the image's user.
+    fn read_file(&mut self, path: &str, max: u32) -> Result<Vec<u8>, EffectError> {
+        self.read_file_of(path, max, None)
+    }
+
+    /// The same with another user's home.
+    fn read_file_of(&mut self, path: &str, max: u32, user: Option<&str>) -> Result<Vec<u8>, EffectError>;
+
+    /// What stands for a secret in a file or a command's standard input. The settings must name it in a property
+    /// whose schema has `"format": "secret-name"`; asking for another ends the step. No effect.
+    fn secret(&mut self, name: &str, form: Form) -> Secret;
+}
+
+/// Stands for a secret whose content the step never sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secret(pub(crate) u32);
+
+/// How a secret is written. A newline at its end is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    Plain,
+    /// Percent-encoded, as in a URL: all but A-Z, a-z, 0-9, `-`, `.`, `_` and `~`.
+    Percent,
+}
+
+/// A part of what goes into a file or a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// The step's own.
+    Bytes(Vec<u8>),
+    /// Put in when the effect is carried out.
+    Secret(Secret),
+}
+
+impl From<&str> for Piece {
+    fn from(text: &str) -> Self {
+        Self::Bytes(text.into())
+    }
+}
+
+impl From<String> for Piece {
+    fn from(text: String) -> Self {
+        Self::Bytes(text.into())
+    }
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<Secret> for Piece {
+    fn from(secret: Secret) -> Self {
+        Self::Secret(secret)
+    }
 }
 
 /// A command, run without a shell.
@@ -34,10 +90,12 @@ pub struct Command {
     pub user: Option<String>,
     /// Seconds, 1 to 600.
     pub timeout: u32,
+    /// Standard input, 1 MiB at most; without pieces there is none.
+    pub stdin: Vec<Piece>,
 }
 
 impl Command {
-    /// Program and arguments; a minute to run.
+    /// Program and arguments; 30 seconds to run.
     pub fn new<A: Into<String>>(argv: impl IntoIterator<Item = A>) -> Self {
         let argv = argv.into_iter().map(Into::into).collect();
         Self {
@@ -45,7 +103,8 @@ impl Command {
             env: Vec::new(),
             cwd: None,
             user: None,
-            timeout: 60,
+            timeout: 30,
+            stdin: Vec::new(),
         }
     }
 
@@ -70,6 +129,12 @@ impl Command {
     /// Ends it after so many seconds.
     pub fn timeout(mut self, seconds: u32) -> Self {
         self.timeout = seconds;
+        self
+    }
+
+    /// Adds to its standard input.
+    pub fn stdin(mut self, piece: impl Into<Piece>) -> Self {
+        self.stdin.push(piece.into());
         self
     }
 }
@@ -99,7 +164,7 @@ impl Output {
             format!(": {end}")
         };
         Err(EffectError {
-            code: "exit-nonzero".into(),
+            code: "exit_nonzero".into(),
             message: format!("exit code {}{says}", self.code),
         })
     }
@@ -108,7 +173,8 @@ impl Output {
 /// A file, with all that it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Absolute. Missing folders are made.
+    /// Absolute, or `~/` and what follows in the owner's home. Missing folders are made, the owner's own, for the
+    /// owner alone if nobody else may do anything with the file.
     pub path: String,
     /// Permission bits.
     pub mode: u32,
@@ -117,19 +183,35 @@ pub struct File {
     /// Whether a file that exists is written.
     pub when: WriteWhen,
     /// 1 MiB at most.
-    pub content: Vec<u8>,
+    pub content: Vec<Piece>,
 }
 
 impl File {
     /// Mode 0644, the image's user, always written.
-    pub fn new(path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
-        let (path, content) = (path.into(), content.into());
+    pub fn new(path: impl Into<String>, content: impl Into<Piece>) -> Self {
+        Self::of(path, vec![content.into()])
+    }
+
+    /// The same of several pieces.
+    pub fn of(path: impl Into<String>, content: Vec<Piece>) -> Self {
         Self {
-            path,
+            path: path.into(),
             mode: 0o644,
             owner: None,
             when: WriteWhen::Always,
             content,
+        }
+    }
+
+    /// A folder with these permission bits, whether or not it is there already.
+    pub fn folder(path: impl Into<String>, mode: u32) -> Self {
+        let mut path = path.into();
+        if !path.ends_with('/') {
+            path.push('/');
+        }
+        Self {
+            mode,
+            ..Self::of(path, Vec::new())
         }
     }
 
@@ -166,7 +248,7 @@ pub enum WriteWhen {
 /// Why an effect could not be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectError {
-    /// A word for programs, e.g. `not-found`.
+    /// A word for programs, e.g. `not_found`.
     pub code: String,
     /// For people.
     pub message: String,

@@ -1,8 +1,8 @@
+use clawker_model::EffectNote;
 use clawker_model::event::*;
-use clawker_model::{Effect, EffectResult};
 
 use super::*;
-use crate::record::{EffectRecord, InitProgress, Restarts};
+use crate::record::{EffectRecord, InitProgress, Restarts, StepEnd, StepFailure};
 
 /// Every event with a defined meaning for the projection, by its kind.
 const PROJECTED: &[&str] = &[
@@ -20,6 +20,7 @@ const PROJECTED: &[&str] = &[
     "SessionConnected",
     "InitEffectDone",
     "InitStepCompleted",
+    "InitStepFailed",
     "InitCompleted",
     "InitFailed",
     "AgentReadyIntended",
@@ -278,7 +279,7 @@ async fn a_removed_agent_leaves_nothing_and_another_of_its_name_begins_anew() {
         assert_eq!(w.store.agent(&name(0)).await.expect("read").is_some(), again);
         assert_eq!(w.store.causes(&name(0)).await.expect("read"), []);
         assert_eq!(w.store.registry().await.expect("read"), []);
-        assert!(!w.store.step_completed("k").await.expect("read"));
+        assert_eq!(w.store.step_end("k").await.expect("read"), None);
         assert_eq!(w.store.effects("k2").await.expect("read"), []);
         assert_eq!(w.store.policy_state("p", &name(0)).await.expect("read"), "");
         w.store.close().await;
@@ -301,10 +302,10 @@ async fn a_container_belongs_to_one_agent() {
     w.store.close().await;
 }
 
-fn read_file(path: &str) -> Effect {
-    Effect::ReadFile {
-        path: path.into(),
-        max: 10,
+fn read_file(path: &str) -> EffectNote {
+    EffectNote {
+        what: format!("read-file {path}"),
+        digest: String::new(),
     }
 }
 
@@ -317,7 +318,10 @@ async fn effects_are_the_history_of_a_step_until_it_completes() {
         n,
         effect: read_file(path),
     };
-    let result = EffectResult::ReadFile { content: b"x".to_vec() };
+    let result = EffectNote {
+        what: "1 byte".into(),
+        digest: "x".into(),
+    };
     w.happens(intended(1, "/b")).await;
     w.happens(intended(0, "/a")).await;
     w.happens(InitEffectDone {
@@ -336,20 +340,23 @@ async fn effects_are_the_history_of_a_step_until_it_completes() {
         EffectRecord {
             n: 0,
             effect: read_file("/a"),
-            result: Some(result),
+            result: Some(result.clone()),
+            tries: 1,
         },
         EffectRecord {
             n: 1,
             effect: read_file("/b"),
             result: None,
+            tries: 1,
         },
     ];
     assert_eq!(w.store.effects("k").await.expect("read"), expected);
     w.happens(intended(0, "/a")).await;
+    let again = w.store.effects("k").await.expect("read");
     assert_eq!(
-        w.store.effects("k").await.expect("read"),
-        expected,
-        "the same intent keeps its result"
+        (&again[0].result, again[0].tries),
+        (&Some(result), 2),
+        "the same intent keeps its result, and is counted"
     );
     w.happens(intended(0, "/c")).await;
     assert_eq!(
@@ -358,7 +365,7 @@ async fn effects_are_the_history_of_a_step_until_it_completes() {
         "another one has none yet"
     );
 
-    assert!(!w.store.step_completed("k").await.expect("read"));
+    assert_eq!(w.store.step_end("k").await.expect("read"), None);
     let done = InitStepCompleted {
         name: "s".into(),
         index: 0,
@@ -367,7 +374,48 @@ async fn effects_are_the_history_of_a_step_until_it_completes() {
         message: String::new(),
     };
     w.happens(done).await;
-    assert!(w.store.step_completed("k").await.expect("read"));
+    assert_eq!(w.store.step_end("k").await.expect("read"), Some(StepEnd::Completed));
     assert_eq!(w.store.effects("k").await.expect("read"), []);
+    w.store.close().await;
+}
+
+#[tokio::test]
+async fn a_step_that_failed_has_no_history_and_may_complete_later() {
+    let w = World::with_agent().await;
+    w.happens(InitEffectIntended {
+        key: "k".into(),
+        n: 0,
+        effect: read_file("/a"),
+    })
+    .await;
+    let failure = StepFailure {
+        start: 1,
+        reason: InitFailure::Timeout,
+        detail: "slow".into(),
+    };
+    w.happens(InitStepFailed {
+        name: "s".into(),
+        index: 1,
+        key: "k".into(),
+        start: failure.start,
+        reason: failure.reason,
+        detail: failure.detail.clone(),
+        duration_ms: 1,
+    })
+    .await;
+    assert_eq!(
+        w.store.step_end("k").await.expect("read"),
+        Some(StepEnd::Failed(failure))
+    );
+    assert_eq!(w.store.effects("k").await.expect("read"), []);
+    w.happens(InitStepCompleted {
+        name: "s".into(),
+        index: 1,
+        key: "k".into(),
+        duration_ms: 1,
+        message: String::new(),
+    })
+    .await;
+    assert_eq!(w.store.step_end("k").await.expect("read"), Some(StepEnd::Completed));
     w.store.close().await;
 }

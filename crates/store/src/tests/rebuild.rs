@@ -2,7 +2,7 @@
 //! that a replay makes.
 
 use clawker_model::event::*;
-use clawker_model::{Containment, Effect, EffectResult, PluginDigest};
+use clawker_model::{Containment, EffectNote, PluginDigest};
 use proptest::prelude::*;
 
 use super::*;
@@ -83,16 +83,19 @@ fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
         12 => InitEffectIntended {
             key,
             n: t as u32,
-            effect: Effect::ReadFile {
-                path: format!("/{n}"),
-                max: 1,
+            effect: EffectNote {
+                what: format!("read-file /{n}"),
+                digest: n.to_string(),
             },
         }
         .into(),
         13 => InitEffectDone {
             key,
             n: t as u32,
-            result: EffectResult::WriteFile { written: n > 2 },
+            result: EffectNote {
+                what: "written".into(),
+                digest: n.to_string(),
+            },
         }
         .into(),
         14 => InitStepCompleted {

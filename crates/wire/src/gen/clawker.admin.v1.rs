@@ -69,6 +69,13 @@ pub struct CreateAgentRequest {
     /// With defaults: the command may run before anybody has verified the network policy.
     #[prost(bool, tag = "25")]
     pub unverified_network: bool,
+    /// Steps after those of the host's configuration.
+    #[prost(message, repeated, tag = "26")]
+    pub steps: ::prost::alloc::vec::Vec<Step>,
+    /// As a project's file has it: what the host's configuration forbids to projects is refused, an agent of that name
+    /// that is just like this is left as it is, and one that differs is an error that names what differs.
+    #[prost(bool, tag = "27")]
+    pub from_project: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Secret {
@@ -78,6 +85,27 @@ pub struct Secret {
     pub as_file: bool,
     #[prost(bytes = "bytes", tag = "3")]
     pub content: ::prost::bytes::Bytes,
+    /// For steps that name it in their settings; the command doesn't get it.
+    #[prost(bool, tag = "4")]
+    pub step_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Step {
+    /// By the name of its plugin.
+    #[prost(string, tag = "1")]
+    pub plugin: ::prost::alloc::string::String,
+    /// A JSON object; empty is none.
+    #[prost(string, tag = "2")]
+    pub settings: ::prost::alloc::string::String,
+    /// once or start; empty is as that plugin is usually run.
+    #[prost(string, tag = "3")]
+    pub when: ::prost::alloc::string::String,
+    /// halt (default) or continue
+    #[prost(string, tag = "4")]
+    pub on_failure: ::prost::alloc::string::String,
+    /// Seconds for the step in all; 0 is 600.
+    #[prost(uint32, tag = "5")]
+    pub timeout: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Mount {
@@ -94,6 +122,9 @@ pub struct CreateAgentResponse {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub container_id: ::prost::alloc::string::String,
+    /// There was one like this already.
+    #[prost(bool, tag = "3")]
+    pub unchanged: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StartAgentRequest {

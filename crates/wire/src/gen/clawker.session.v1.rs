@@ -168,6 +168,7 @@ pub struct Signal {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WriteFile {
+    /// Absolute, or `~/` and what follows in the owner's home. With a `/` at its end it is a folder, without content.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
@@ -182,10 +183,14 @@ pub struct WriteFile {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReadFile {
+    /// Absolute, or `~/` and what follows in the user's home.
     #[prost(string, tag = "1")]
     pub path: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub max: u32,
+    /// Docker's USER string, for `~`. Empty is root.
+    #[prost(string, tag = "3")]
+    pub user: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterRequired {
@@ -307,6 +312,9 @@ pub struct Exited {
     /// Signal that ended it; 0 if it exited by itself.
     #[prost(int32, tag = "3")]
     pub signal: i32,
+    /// It was killed because its time was over.
+    #[prost(bool, tag = "4")]
+    pub timed_out: bool,
 }
 /// The exec's output is at its end, or its grace is over with somebody still holding a pipe.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

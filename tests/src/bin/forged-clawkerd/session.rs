@@ -105,6 +105,7 @@ async fn yes(name: &str, own: &Credentials, body: Option<command::Body>) -> Vec<
                     exec_id: exec_id.clone(),
                     code: 0,
                     signal: 0,
+                    timed_out: false,
                 }),
                 response::Body::Drained(Drained {
                     exec_id,
