@@ -42,10 +42,10 @@ pub mod guest;
 
 /// `()` as a plugin's settings takes whatever was configured, and reads none of it.
 fn read<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<T, String> {
-    if std::mem::size_of::<T>() == 0
-        && let Ok(nothing) = serde_json::from_str("null")
-    {
-        return Ok(nothing);
+    if std::mem::size_of::<T>() == 0 {
+        if let Ok(nothing) = serde_json::from_str("null") {
+            return Ok(nothing);
+        }
     }
     serde_json::from_str(json).map_err(|error| format!("{what}: {error}"))
 }
