@@ -166,6 +166,17 @@ pub fn default_timeout() -> u32 {
     600
 }
 
+/// A built-in policy that is on unless the configuration lists others.
+fn default_policy(plugin: &str) -> PolicyConfig {
+    PolicyConfig {
+        plugin: plugin.to_owned(),
+        settings: Settings::new(),
+        fallback: default_fallback(),
+        fail_mode: default_fail_mode(),
+        mode: default_mode(),
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -178,13 +189,7 @@ impl Default for Config {
             journal: JournalConfig::default(),
             lease_seconds: 120,
             identity: IdentityConfig::default(),
-            policies: vec![PolicyConfig {
-                plugin: "egress-guard".into(),
-                settings: Settings::new(),
-                fallback: default_fallback(),
-                fail_mode: default_fail_mode(),
-                mode: default_mode(),
-            }],
+            policies: ["quarantine-untrusted", "egress-guard"].map(default_policy).to_vec(),
             plan: vec![StepConfig {
                 plugin: "welcome".into(),
                 settings: Settings::new(),
@@ -358,6 +363,14 @@ mod tests {
         assert_eq!((config.journal.max_bytes, config.journal.max_age_days), (1 << 30, 7));
         let config = parse("lease_seconds = 10\n[[plan]]\nplugin = \"welcome\"\nwhen = \"once\"").expect("good");
         assert_eq!((config.lease_seconds, config.plan[0].when), (10, Some(When::Once)));
+    }
+
+    #[test]
+    fn who_fails_an_identity_check_is_quarantined_unless_the_operator_says_otherwise() {
+        let plugins = |config: Config| -> Vec<String> { config.policies.into_iter().map(|p| p.plugin).collect() };
+        assert_eq!(plugins(Config::default()), ["quarantine-untrusted", "egress-guard"]);
+        let own = parse("[[policies]]\nplugin = \"egress-guard\"").expect("good");
+        assert_eq!(plugins(own), ["egress-guard"]);
     }
 
     #[test]

@@ -203,15 +203,14 @@ impl Watch {
         }
         self.refused.insert(summary.id.clone());
         if self.core.agents.get(&name).is_some() {
-            let detail = format!("container {} bears this agent's labels", summary.id.short());
-            self.append(
-                &name,
-                AgentUntrusted {
-                    reason: UntrustedReason::LabelMismatch,
-                    detail,
-                },
-            )
-            .await;
+            // About the host: the agent itself did nothing that its containment could answer.
+            let untrusted = AgentUntrusted {
+                reason: UntrustedReason::LabelMismatch,
+                detail: format!("container {} bears the labels of {name}", summary.id.short()),
+            };
+            if let Err(error) = self.core.store.append(None, untrusted).await {
+                self.core.board.degraded("journal", error.to_string()).await;
+            }
             return Ok(());
         }
         match self.run_folder(&summary.id).await? {

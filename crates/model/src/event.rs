@@ -260,6 +260,26 @@ pub enum UntrustedReason {
     RegistryUnavailable,
 }
 
+impl UntrustedReason {
+    /// Every reason, in the order of their definition.
+    pub const ALL: [Self; 14] = [
+        Self::ChainInvalid,
+        Self::CertMalformed,
+        Self::CertExpired,
+        Self::PossessionUnproven,
+        Self::EkuInvalid,
+        Self::CnMismatch,
+        Self::SanMismatch,
+        Self::LabelMismatch,
+        Self::PeerMismatch,
+        Self::ThumbprintMismatch,
+        Self::GenerationReplayed,
+        Self::RegisterFailed,
+        Self::InitBypassed,
+        Self::RegistryUnavailable,
+    ];
+}
+
 /// Why an init step, and with it the plan, failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -305,5 +325,14 @@ mod tests {
         assert_eq!(serde_json::from_str::<Row>(&json).expect("back"), row);
         assert_eq!(row.event.kind(), "EgressDenied");
         assert_eq!(UntrustedReason::EkuInvalid.to_string(), "eku_invalid");
+    }
+
+    #[test]
+    fn the_list_of_reasons_is_whole() {
+        let last = UntrustedReason::RegistryUnavailable as usize;
+        assert_eq!(
+            UntrustedReason::ALL.map(|reason| reason as usize).to_vec(),
+            (0..=last).collect::<Vec<_>>()
+        );
     }
 }

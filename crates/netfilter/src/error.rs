@@ -22,6 +22,8 @@ pub enum Error {
     NotAttached(NetnsKey),
     #[error("{what} network namespace: {source}")]
     Namespace { what: &'static str, source: io::Error },
+    #[error("it shares the control plane's own network namespace, which is never restricted or locked")]
+    OwnNamespace,
     #[error("{what} over netlink: {source}")]
     Netlink { what: &'static str, source: io::Error },
     #[error("netlink answered {what} with {problem}")]

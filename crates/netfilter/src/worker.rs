@@ -108,6 +108,10 @@ impl Worker {
     }
 
     pub(crate) fn apply(&mut self, key: NetnsKey, state: &NetworkState) -> Result<ReadBack, Error> {
+        // A container in the host's namespace would take the host's network with it. It is contained otherwise.
+        if *state != NetworkState::Open && self.is_own(key)? {
+            return Err(Error::OwnNamespace);
+        }
         let (netns, buffer) = self.netns(key)?;
         netns.apply(state, buffer)
     }
@@ -137,6 +141,15 @@ impl Worker {
         if let Some(netns) = self.kept.remove(&key) {
             self.reap(netns);
         }
+    }
+
+    fn is_own(&self, key: NetnsKey) -> Result<bool, Error> {
+        // Every namespace's inode is of the one nsfs, so numbers are enough.
+        let own = rustix::fs::fstat(&self.own).map_err(|e| Error::Namespace {
+            what: "looking at the own",
+            source: e.into(),
+        })?;
+        Ok(own.st_ino == key.inode)
     }
 
     fn netns(&mut self, key: NetnsKey) -> Result<(&mut Netns, &mut Buffer), Error> {

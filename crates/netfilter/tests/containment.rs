@@ -330,3 +330,20 @@ fn how_long_a_lock_takes() {
         );
     }
 }
+
+/// A container in the host's namespace would take everybody's network with it.
+#[test]
+fn the_control_planes_own_namespace_is_never_locked() {
+    let Some(world) = World::new() else { return };
+    // A thread's children are in its namespace: to this one, the agent's is its own.
+    let netfilter = world.agent.run(Netfilter::start).expect("this kernel can");
+    world.outside.listens(OUTSIDE, A);
+    let key = netfilter.attach(world.agent.descriptor(), 1).expect("attached");
+    for state in [NetworkState::Locked, only(&[])] {
+        let refused = netfilter.apply(&key, &state);
+        assert!(matches!(refused, Err(Error::OwnNamespace)), "{refused:?}");
+        assert_eq!(netfilter.read(&key).expect("read").network, NetworkRead::Open);
+    }
+    netfilter.apply(&key, &NetworkState::Open).expect("changes nothing");
+    world.agent.tries_to_reach(OUTSIDE, A).expect("the network is whole");
+}

@@ -26,10 +26,12 @@ pub enum SettingsError {
         key: String,
         expected: String,
     },
+    #[error("settings of `{plugin}`: `{key}` must be one of {known}")]
+    NotInEnum { plugin: String, key: String, known: String },
 }
 
-/// Checks size and form, then the first level against the plugin's schema: `type` of `properties`, `required`, and
-/// unknown keys where `additionalProperties` is false. What lies deeper is the plugin's own to check.
+/// Checks size and form, then the first level against the plugin's schema: `type` and `enum` of `properties`,
+/// `required`, and unknown keys where `additionalProperties` is false. What lies deeper is the plugin's own to check.
 pub fn check_settings(plugin: &Plugin, settings: &str) -> Result<(), SettingsError> {
     check(&plugin.name, &plugin.settings_schema, settings)
 }
@@ -75,6 +77,14 @@ fn check(name: &str, schema: &str, settings: &str) -> Result<(), SettingsError> 
                 plugin: plugin(),
                 key: key.clone(),
                 expected,
+            });
+        }
+        if let Some(known) = property["enum"].as_array().filter(|known| !known.contains(value)) {
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            return Err(SettingsError::NotInEnum {
+                plugin: plugin(),
+                key: key.clone(),
+                known: known.join(", "),
             });
         }
     }
@@ -151,11 +161,16 @@ mod tests {
     use super::*;
 
     const SCHEMA: &str = r#"{"type":"object","additionalProperties":false,"required":["a"],
-        "properties":{"a":{"type":"integer"},"b":{"type":["string","null"]}}}"#;
+        "properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"d":{"enum":["x","y"]}}}"#;
 
     #[test]
     fn settings_are_checked_against_the_first_level_of_the_schema() {
-        for good in [r#"{"a":1}"#, r#"{"a":1,"b":null}"#, r#"{"a":1,"b":"x"}"#] {
+        for good in [
+            r#"{"a":1}"#,
+            r#"{"a":1,"b":null}"#,
+            r#"{"a":1,"b":"x"}"#,
+            r#"{"a":1,"d":"y"}"#,
+        ] {
             assert_eq!(check("p", SCHEMA, good), Ok(()), "{good}");
         }
         let large = format!(r#"{{"a":1}}{}"#, " ".repeat(MAX_SETTINGS));
@@ -165,7 +180,8 @@ mod tests {
             ("{}", "`a` is missing"),
             (r#"{"a":"1"}"#, "`a` must be of type integer"),
             (r#"{"a":1,"b":2}"#, "`b` must be of type [string,null]"),
-            (r#"{"a":1,"c":2}"#, "there is no `c`; it knows `a`, `b`"),
+            (r#"{"a":1,"c":2}"#, "there is no `c`; it knows `a`, `b`, `d`"),
+            (r#"{"a":1,"d":"z"}"#, "`d` must be one of \"x\", \"y\""),
             (&large, "the limit is 65536"),
         ] {
             let error = check("p", SCHEMA, bad).expect_err(says).to_string();

@@ -4,8 +4,9 @@ mod guests;
 
 use std::sync::Arc;
 
+use clawker_model::event::{AgentUntrusted, UntrustedReason};
 use clawker_model::plan::WriteWhen;
-use clawker_model::{Containment, Effect, EffectResult, FullName, NetworkState, Piece, Row};
+use clawker_model::{Action, Containment, Effect, EffectResult, FullName, NetworkState, Piece, Row, Verdict};
 use clawker_plugin_host::{
     Facts, Host, Kind, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepContext, StepTurn, Unavailable,
     WindowCount, check_settings, note,
@@ -116,6 +117,71 @@ fn the_same_question_has_the_same_answer_at_the_same_price() {
         (&first.verdicts, &first.state, first.fuel),
         (&second.verdicts, &second.state, second.fuel)
     );
+}
+
+fn untrusted(reason: UntrustedReason) -> Row {
+    guests::row(AgentUntrusted {
+        reason,
+        detail: "as shown".into(),
+    })
+}
+
+/// What the quarantine asks for.
+fn quarantined(quarantine: &(Host, Arc<Plugin>), settings: &str, reason: UntrustedReason) -> Vec<Verdict> {
+    let reply = evaluate(quarantine, settings, &untrusted(reason), 0, false, String::new()).expect("answers");
+    reply.verdicts
+}
+
+#[test]
+fn the_quarantine_answers_every_reason_that_the_model_has() {
+    let quarantine = loaded("quarantine-untrusted");
+    assert_eq!(quarantine.1.kind, Kind::Policy);
+    assert_eq!(quarantine.1.events, ["AgentUntrusted"]);
+    for reason in UntrustedReason::ALL {
+        let expected = match reason {
+            UntrustedReason::RegisterFailed | UntrustedReason::RegistryUnavailable => Action::Alert,
+            _ => Action::LockNetwork,
+        };
+        let verdicts = quarantined(&quarantine, "{}", reason);
+        let expected = Verdict {
+            action: expected,
+            reason: format!("{reason}: as shown"),
+        };
+        assert_eq!(verdicts, [expected], "{reason}");
+    }
+}
+
+#[test]
+fn the_quarantine_has_a_setting_for_every_reason_that_the_model_has() {
+    let quarantine = loaded("quarantine-untrusted");
+    let actions = [
+        Action::Observe,
+        Action::Alert,
+        Action::RestrictEgress { allow: vec![] },
+        Action::LockNetwork,
+        Action::Freeze,
+        Action::Stop,
+        Action::Kill,
+        Action::Revoke,
+    ];
+    for reason in UntrustedReason::ALL {
+        for action in &actions {
+            let settings = format!(r#"{{"{reason}":"{}"}}"#, action.name());
+            assert_eq!(check_settings(&quarantine.1, &settings), Ok(()));
+            assert_eq!(
+                quarantined(&quarantine, &settings, reason)[0].action,
+                *action,
+                "{reason}"
+            );
+        }
+    }
+    for bad in [
+        r#"{"chain_invalid":"hope"}"#,
+        r#"{"chain_invalit":"kill"}"#,
+        r#"{"default":1}"#,
+    ] {
+        assert!(check_settings(&quarantine.1, bad).is_err(), "{bad}");
+    }
 }
 
 fn welcome((host, plugin): &(Host, Arc<Plugin>), settings: &str, history: &[(Effect, EffectResult)]) -> StepTurn {

@@ -46,6 +46,9 @@ pub enum Unattested {
     /// A live process that isn't this container's init: `peer_mismatch`.
     #[error("{0}")]
     Mismatch(String),
+    /// The same, with the container's init, which is whom containment can be applied to.
+    #[error("{detail}")]
+    Foreign { detail: String, init: Arc<Init> },
 }
 
 /// An attested connection's init, and what Docker said of the container if it had to be asked.
@@ -70,17 +73,27 @@ pub async fn attest(
         ));
     }
     if let Some(init) = known.filter(|init| init.pidfd.is_alive().unwrap_or(false)) {
-        check(&init, peer.pid, cgroup_path, stream)?;
+        check(&init, peer.pid, cgroup_path, stream).map_err(|why| foreign(why, &init))?;
         return Ok(Attested { init, inspect: None });
     }
 
     let inspect = running(docker, container).await?;
     let init = Arc::new(open(inspect.pid)?);
-    check(&init, peer.pid, cgroup_path, stream)?;
+    check(&init, peer.pid, cgroup_path, stream).map_err(|why| foreign(why, &init))?;
     Ok(Attested {
         init,
         inspect: Some(inspect),
     })
+}
+
+fn foreign(why: Unattested, init: &Arc<Init>) -> Unattested {
+    match why {
+        Unattested::Mismatch(detail) => Unattested::Foreign {
+            detail,
+            init: init.clone(),
+        },
+        other => other,
+    }
 }
 
 /// Asks Docker until the container runs.

@@ -102,7 +102,7 @@ pub async fn issue(
             max: MAX_PER_START,
         });
     }
-    let generation = record.generation.max(held) + 1;
+    let generation = after(record.generation, held)?;
     let credentials = core.signer.agent_leaf(name, container).await?;
     let claims = Claims::read(&credentials.leaf).map_err(|error| AgentError::Bundle(error.to_string()))?;
     let mut bundle = Bundle {
@@ -142,6 +142,18 @@ pub async fn issue(
     Ok((identity, sealed))
 }
 
+/// The generation that supersedes both. What PID 1 says it holds is its word alone: one from which nobody could count
+/// on, or that the store couldn't keep (its integers are signed), is refused.
+fn after(stored: u64, held: u64) -> Result<u64, AgentError> {
+    let last = i64::MAX.unsigned_abs();
+    let next = stored.max(held).checked_add(1).filter(|next| *next < last);
+    next.ok_or_else(|| {
+        AgentError::Bundle(format!(
+            "PID 1 says it holds generation {held}, which nobody can have issued"
+        ))
+    })
+}
+
 /// Sends the control plane's part: numbers in the message, descriptors with it.
 pub async fn send(
     stream: &UnixStream,
@@ -171,4 +183,19 @@ pub async fn send(
         })
         .await
         .map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_is_superseded_as_long_as_it_can_be_counted() {
+        for (stored, held, next) in [(0, 0, 1), (3, 0, 4), (3, 7, 8), (3, 3, 4)] {
+            assert_eq!(after(stored, held).expect("counted"), next);
+        }
+        for held in [u64::MAX, u64::MAX - 1, i64::MAX as u64, i64::MAX as u64 - 1] {
+            assert!(after(1, held).is_err(), "{held}");
+        }
+    }
 }

@@ -201,7 +201,8 @@ enum Served {
 }
 
 impl Context {
-    fn target(&self) -> Result<Target, AgentError> {
+    /// What containment is applied to.
+    pub fn target(&self) -> Result<Target, AgentError> {
         let netns = self
             .init
             .netns

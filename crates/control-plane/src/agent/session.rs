@@ -98,9 +98,11 @@ impl Session {
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
         let (commands, outgoing) = mpsc::channel(64);
-        let incoming = client
-            .session(ReceiverStream::new(outgoing))
+        // A peer may speak HTTP/2 and never answer.
+        let opening = tokio::time::timeout(ANSWER, client.session(ReceiverStream::new(outgoing)));
+        let incoming = opening
             .await
+            .map_err(|_| SessionError::Silent { what: "the session" })?
             .map_err(lost)?
             .into_inner();
         let inner = Arc::new(Inner {

@@ -12,15 +12,14 @@
 //!
 //! Attestation and connections run in tasks that this one owns; the newest attested connection is the session.
 
+mod foreign;
 mod restart;
 mod start;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use clawker_model::event::{
-    AgentUntrusted, SessionBroken, SessionConnecting, SessionFailed, SessionFailure, UntrustedReason,
-};
+use clawker_model::event::{SessionBroken, SessionConnecting, SessionFailed, SessionFailure};
 use clawker_model::{ContainerId, FullName, RunId};
 use clawker_wire::session::Exited;
 use tokio::io::unix::AsyncFd;
@@ -83,6 +82,7 @@ pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Listeners, stop: Canc
         labels: None,
         attesting: JoinSet::new(),
         serving: JoinSet::new(),
+        foreign: foreign::Said::default(),
         driving: JoinSet::new(),
         starting: JoinSet::new(),
         restarting: restart::Restarting::default(),
@@ -115,7 +115,8 @@ struct AgentTask {
     ended_start: u64,
     labels: Option<FullName>,
     attesting: JoinSet<(UnixStream, Result<Attested, Unattested>)>,
-    serving: JoinSet<()>,
+    serving: JoinSet<Option<Unattested>>,
+    foreign: foreign::Said,
     driving: JoinSet<Result<End, AgentError>>,
     /// Docker, starting it again after that end.
     starting: JoinSet<(String, Result<(), clawker_docker::Error>)>,
@@ -164,7 +165,9 @@ impl AgentTask {
                 Some(attested) = self.attesting.join_next() => if let Ok((stream, attested)) = attested {
                     self.attested(stream, attested).await;
                 },
-                Some(_) = self.serving.join_next() => {}
+                Some(served) = self.serving.join_next() => if let Ok(Some(why)) = served {
+                    self.unattested(why).await;
+                },
                 Some(ended) = self.driving.join_next() => self.drive_ended(ended).await,
                 () = died(self.life.as_ref()) => self.died().await,
                 Some((start, exited)) = main_exits.recv() => if let Some(life) = &mut self.life && life.start == start {
@@ -235,31 +238,20 @@ impl AgentTask {
         let (core, subject, cell) = (self.core.clone(), self.subject.clone(), self.cell.clone());
         self.serving.spawn(async move {
             let cgroup = core.cgroup_path(&subject.container);
-            let served = match attest(&core.docker, &subject.container, &cgroup, &stream, known).await {
-                Ok(_) => service::serve(core, subject.name.clone(), subject.container, cell, stream).await,
-                Err(why) => Err(AgentError::Preparing(why.to_string())),
-            };
-            if let Err(error) = served {
+            if let Err(why) = attest(&core.docker, &subject.container, &cgroup, &stream, known).await {
+                return Some(why);
+            }
+            if let Err(error) = service::serve(core, subject.name.clone(), subject.container, cell, stream).await {
                 tracing::debug!(agent = %subject.name, %error, "agent socket");
             }
+            None
         });
     }
 
     async fn attested(&mut self, stream: UnixStream, attested: Result<Attested, Unattested>) {
         let attested = match attested {
             Ok(attested) => attested,
-            Err(Unattested::NotYet(why)) => {
-                tracing::debug!(agent = %self.name(), why, "not yet");
-                return;
-            }
-            Err(Unattested::Mismatch(detail)) => {
-                self.append(AgentUntrusted {
-                    reason: UntrustedReason::PeerMismatch,
-                    detail,
-                })
-                .await;
-                return;
-            }
+            Err(why) => return self.unattested(why).await,
         };
         if let Some(inspect) = &attested.inspect {
             self.labels = self.core.labels().name_in(&inspect.labels);
@@ -274,21 +266,28 @@ impl AgentTask {
             return;
         };
         let ctx = Context {
+            attempts: std::mem::take(&mut self.attempts),
+            ..self.context(attested.init, start)
+        };
+        self.driving.spawn(drive(ctx, stream, open, self.main_exited.clone()));
+    }
+
+    fn context(&self, init: Arc<Init>, start: u64) -> Context {
+        Context {
             core: self.core.clone(),
             name: self.name().clone(),
             container: self.subject.container.clone(),
             run: self.subject.run.clone(),
             address: self.address(),
-            init: attested.init,
+            init,
             start,
-            attempts: std::mem::take(&mut self.attempts),
+            attempts: 0,
             labels: self.labels.clone(),
             cell: self.cell.clone(),
             status: self.status.clone(),
             session: self.session.clone(),
             leaked: self.leaked.clone(),
-        };
-        self.driving.spawn(drive(ctx, stream, open, self.main_exited.clone()));
+        }
     }
 
     async fn drive_ended(&mut self, ended: Result<Result<End, AgentError>, tokio::task::JoinError>) {

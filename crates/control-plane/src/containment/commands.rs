@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use clawker_engine::containment::Input;
-use clawker_model::event::Cause;
-use clawker_model::{Action, Axis, FullName, ProcessState};
+use clawker_model::event::{Cause, NetnsShared};
+use clawker_model::{Action, Axis, ContainerId, FullName, ProcessState};
 use clawker_netfilter::NetnsKey;
 use tokio::sync::watch as channel;
 
@@ -14,6 +14,9 @@ use super::apply::{self, Attached};
 use super::task::{Done, Task};
 use super::{Answer, Command, ContainError, Target, View};
 use crate::core::now_ms;
+
+/// In whose name both sides of a shared network namespace are locked. An operator may release them.
+const SHARED: &str = "netns-shared";
 
 impl Task {
     pub(super) async fn command(&mut self, command: Command) {
@@ -162,6 +165,9 @@ impl Task {
         if !self.agents.contains_key(&name) {
             self.adopt(&name, Vec::new()).await;
         }
+        if let Ok(key) = &netns {
+            self.lock_sharers(&name, &target.container, key).await;
+        }
         let attached = Arc::new(Attached {
             target,
             netns,
@@ -186,13 +192,59 @@ impl Task {
             .await;
     }
 
+    /// Whoever shares a network namespace shares what is in force there: neither can be contained apart from the other,
+    /// and the weaker policy would undo the stronger one. So both are locked, before anything is applied.
+    async fn lock_sharers(&mut self, name: &FullName, container: &ContainerId, key: &NetnsKey) {
+        let others = self.in_namespace(name, key);
+        for (other, theirs) in others {
+            for (agent, container, foreign) in [(&other, &theirs, container), (name, container, &theirs)] {
+                let shared = NetnsShared {
+                    container: container.clone(),
+                    foreign: foreign.clone(),
+                };
+                let event = self.journal.note(agent, shared).await;
+                let reason = format!("container {} shares its network namespace", foreign.short());
+                let asked = |action| Input::Asked {
+                    cause: Cause {
+                        by: SHARED.to_owned(),
+                        action,
+                        reason: reason.clone(),
+                        event,
+                        at_ms: now_ms(),
+                    },
+                };
+                self.take(agent, vec![asked(Action::Alert), asked(Action::LockNetwork)], None)
+                    .await;
+            }
+        }
+    }
+
+    /// The other agents that are attached in this namespace.
+    fn in_namespace(&self, name: &FullName, key: &NetnsKey) -> Vec<(FullName, ContainerId)> {
+        let others = self.agents.iter().filter(|(other, _)| *other != name);
+        others
+            .filter_map(|(other, agent)| {
+                let attached = agent.attached.as_ref()?;
+                let there = attached.netns.as_ref().ok()?.inode == key.inode;
+                there.then(|| (other.clone(), attached.target.container.clone()))
+            })
+            .collect()
+    }
+
     /// Ends what is known of an earlier start.
     fn leave(&mut self, name: &FullName, next: Option<Arc<Attached>>) {
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        if let Some(Ok(key)) = agent.attached.as_ref().map(|attached| attached.netns.clone()) {
-            self.parts.netfilter.detach(&key);
+        let left = self.agents.get(name).and_then(|agent| agent.attached.clone());
+        if let Some(Ok(key)) = left.map(|attached| attached.netns.clone()) {
+            // Another start of the same number in the same namespace goes on with the same sockets.
+            let shared = self.in_namespace(name, &key).into_iter();
+            let still = |other: &FullName| self.agents.get(other).is_some_and(|agent| agent.is_at(key.start));
+            if !shared.map(|(other, _)| other).any(|other| still(&other)) {
+                self.parts.netfilter.detach(&key);
+            }
         }
-        agent.begin(next);
+        if let Some(agent) = self.agents.get_mut(name) {
+            agent.begin(next);
+        }
     }
 
     /// Looks again at all that an attached agent ought to have.

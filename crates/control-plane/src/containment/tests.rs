@@ -193,6 +193,42 @@ async fn a_namespace_that_cannot_be_locked_freezes_its_agent() {
     assert_eq!(host.view().in_force, None, "never reported contained unread");
 }
 
+/// Neither can be contained apart from the other, and the weaker policy would undo the stronger one.
+#[tokio::test]
+async fn two_in_one_network_namespace_are_both_locked_until_an_operator_releases_them() {
+    let Some(host) = Host::new(Vec::new(), Script::silent()).await else {
+        return;
+    };
+    host.attach(1).await.expect("attached");
+    assert!(host.can_send());
+    let other = FullName::parse("clawker.other").expect("name");
+    let foreign = ContainerId::parse(&"ef".repeat(32)).expect("id");
+    let view = host.attach_as(&other, &foreign, 1).await.expect("attached");
+    assert_eq!(view.in_force.expect("read").network, NetworkState::Locked);
+    host.until(|view| {
+        view.in_force
+            .as_ref()
+            .is_some_and(|now| now.network == NetworkState::Locked)
+    })
+    .await;
+    assert!(!host.can_send());
+    let shared = |row: &Row| match &row.event {
+        Event::NetnsShared(shared) if shared.container == host.container => Some(shared.foreign.clone()),
+        _ => None,
+    };
+    assert_eq!(host.row(shared).await, foreign);
+
+    // The other one goes: what it leaves goes on being ours to change.
+    host.handle.detach(&other, 1).await;
+    let released = host
+        .handle
+        .release(&host.agent, "operator:uid:0")
+        .await
+        .expect("released");
+    assert_eq!(released.view.in_force.expect("read").network, NetworkState::Open);
+    assert!(host.can_send());
+}
+
 #[tokio::test]
 async fn a_revocation_is_journaled_and_survives_a_detach() {
     let Some(host) = Host::new(Vec::new(), Script::silent()).await else {

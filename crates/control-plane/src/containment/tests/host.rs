@@ -184,11 +184,16 @@ impl Host {
     }
 
     pub async fn attach(&self, start: u64) -> Result<View, ContainError> {
+        self.attach_as(&self.agent, &self.container, start).await
+    }
+
+    /// As if the same processes and the same namespace were another agent's container.
+    pub async fn attach_as(&self, agent: &FullName, container: &ContainerId, start: u64) -> Result<View, ContainError> {
         let init_pid = self.init.id().cast_signed();
         let netns: OwnedFd = self.inside(|| fs::File::open("/proc/thread-self/ns/net").expect("namespace").into());
         let target = Target {
-            agent: self.agent.clone(),
-            container: self.container.clone(),
+            agent: agent.clone(),
+            container: container.clone(),
             start,
             init: Arc::new(PidFd::open(init_pid).expect("it lives")),
             init_pid,
