@@ -7,6 +7,7 @@ mod absent;
 mod contain;
 mod crash;
 mod daemon;
+mod forged;
 mod freeze;
 mod hostile;
 mod identity;

@@ -45,6 +45,12 @@ impl<'h> AgentBuilder<'h> {
         self
     }
 
+    /// What the adversary in clawkerd's place does, on a compromised host. The folder for what it leaves is `/shared`.
+    #[must_use]
+    pub fn plays(self, script: &Value) -> Self {
+        self.shared().command([&script.to_string()])
+    }
+
     /// A command for `sh -c`.
     #[must_use]
     pub fn script(self, script: &str) -> Self {
@@ -123,6 +129,16 @@ impl<'h> AgentBuilder<'h> {
         })
     }
 
+    /// Makes and starts it, whatever becomes of it.
+    pub fn tries(self) -> Result<Agent<'h>> {
+        let args = self.args(true)?;
+        self.host.cli(&args)?;
+        Ok(Agent {
+            host: self.host,
+            name: self.name,
+        })
+    }
+
     /// `clawker run` in the foreground, to its end.
     pub fn run_to_end(self) -> Result<Ran> {
         let args = self.args(false)?;
@@ -181,6 +197,15 @@ impl Agent<'_> {
             .docker
             .inspect(&self.container()?)?
             .context("the container is gone")
+    }
+
+    /// The folder with its sockets, as this machine has it.
+    pub fn run_folder(&self) -> Result<std::path::PathBuf> {
+        let inspected = self.inspect()?;
+        let mut mounts = inspected["Mounts"].as_array().into_iter().flatten();
+        let run = mounts.find(|mount| mount["Destination"] == "/.clawker-run");
+        let source = run.and_then(|mount| mount["Source"].as_str());
+        Ok(source.context("the run folder's mount")?.into())
     }
 
     /// The pid of its init, as Docker has it.

@@ -105,6 +105,8 @@ impl Docker {
         let answer = self.call("DELETE", path, "application/json", b"")?;
         match answer.status {
             0..400 | 404 => Ok(()),
+            // Somebody else is removing it right now.
+            409 if String::from_utf8_lossy(&answer.body).contains("already in progress") => Ok(()),
             status => bail!(
                 "Docker DELETE {path}: {status} {}",
                 String::from_utf8_lossy(&answer.body).trim()
@@ -173,6 +175,13 @@ impl Docker {
 
     pub fn networks(&self) -> Result<Vec<Value>> {
         Ok(self.get_json("/networks")?.as_array().cloned().unwrap_or_default())
+    }
+
+    /// The address that this machine has on a network.
+    pub fn gateway(&self, network: &str) -> Result<String> {
+        let found = self.get_json(&format!("/networks/{network}"))?;
+        let gateway = found["IPAM"]["Config"][0]["Gateway"].as_str();
+        gateway.map(str::to_owned).context("a bridge network has a gateway")
     }
 
     pub fn create_network(&self, name: &str, label: &str) -> Result<()> {

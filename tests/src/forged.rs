@@ -5,12 +5,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::bins;
+use crate::forge::Shown;
 use crate::host::Host;
 use crate::listener::Listener;
 
@@ -20,10 +22,32 @@ pub struct Forged<'h> {
     pub container: String,
 }
 
+/// How a forged container differs from the usual one.
+#[derive(Debug, Clone, Default)]
+pub struct Unlike {
+    /// Shows what is left in its folder by [`Forged::shows`], not a leaf of another authority.
+    pub shows: bool,
+    /// Another agent's run folder instead of one of its own.
+    pub run: Option<String>,
+    /// The container whose network it uses, and that whose processes it sees.
+    pub network_of: Option<String>,
+    pub processes_of: Option<String>,
+}
+
 impl<'h> Forged<'h> {
     /// Makes and starts it. It tries to reach `target` all the time.
     pub fn start(host: &'h Host, name: &str, target: &Listener) -> Result<Self> {
-        let run = run_folder(host, name)?;
+        let forged = Self::create(host, name, &target.address(), &Unlike::default())?;
+        host.docker.start(&forged.container)?;
+        Ok(forged)
+    }
+
+    /// Makes it.
+    pub fn create(host: &'h Host, name: &str, target: &str, unlike: &Unlike) -> Result<Self> {
+        let run = match &unlike.run {
+            Some(run) => run.clone(),
+            None => run_folder(host, name)?,
+        };
         let agent = host.existing(name);
         let label = |key: &str| format!("{}.{key}", host.prefix());
         let labels = json!({
@@ -36,22 +60,46 @@ impl<'h> Forged<'h> {
         });
         let mount = |source: &std::path::Path, at: &str| json!({"Type": "bind", "Source": source, "Target": at, "ReadOnly": true});
         let run_folder = host.state_dir().join("run").join(&run);
+        let mut mounts = vec![
+            mount(&bins::adversary_dir()?, "/.clawker"),
+            mount(&run_folder, "/.clawker-run"),
+        ];
+        let mut command = vec![agent.full(), target.to_owned()];
+        if unlike.shows {
+            let shown = shown_dir(host, name);
+            fs::create_dir_all(&shown)?;
+            mounts.push(mount(&shown, SHOWN));
+            command.push(SHOWN.to_owned());
+        }
+        let container_of = |id: &String| format!("container:{id}");
+        let network = unlike
+            .network_of
+            .as_ref()
+            .map_or(host.network().to_owned(), container_of);
+        // A container in another's network can't have a name of its own there.
+        let hostname = unlike.network_of.is_none().then(|| agent.full());
         let body = json!({
             "Image": host.busybox()?,
-            "Hostname": agent.full(),
+            "Hostname": hostname,
             "User": "0:0",
             "Entrypoint": [format!("/.clawker/{}", bins::ADVERSARY), "init"],
-            "Cmd": [agent.full(), target.address()],
+            "Cmd": command,
             "Labels": labels,
             "HostConfig": {
-                "NetworkMode": host.network(),
+                "NetworkMode": network,
+                "PidMode": unlike.processes_of.as_ref().map(container_of),
                 "CapDrop": ["NET_RAW"],
-                "Mounts": [mount(&bins::adversary_dir()?, "/.clawker"), mount(&run_folder, "/.clawker-run")],
+                "Mounts": mounts,
             },
         });
         let container = host.docker.create(&agent.full(), &body)?;
-        host.docker.start(&container)?;
         Ok(Self { agent, container })
+    }
+
+    /// Leaves what it is to show, and starts it.
+    pub fn shows(&self, shown: &Shown) -> Result<()> {
+        shown.save(&shown_dir(self.agent.host, &self.agent.name))?;
+        self.agent.host.docker.start(&self.container)
     }
 
     /// One that was started before.
@@ -98,12 +146,31 @@ impl<'h> Forged<'h> {
         Ok(self.said()?.iter().filter(|said| given(said)).count())
     }
 
+    /// What the control plane said to each of its calls: what it asked, whether it got it, and why not.
+    pub fn answers(&self) -> Result<Vec<(String, bool, String)>> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let answer = |said: &Value| (text(&said["asked"]), said["ok"] == true, text(&said["why"]));
+        let said = self.said()?;
+        Ok(said
+            .iter()
+            .filter(|said| !said["asked"].is_null())
+            .map(answer)
+            .collect())
+    }
+
     /// Whether the newest of its own attempts to reach its target got through, and how many there were.
     pub fn reaches(&self) -> Result<(usize, bool)> {
         let said = self.said()?;
         let attempts: Vec<bool> = said.iter().filter_map(|said| said["reached"].as_bool()).collect();
         Ok((attempts.len(), attempts.last().copied().unwrap_or(false)))
     }
+}
+
+/// Where a forged container finds what it is to show.
+const SHOWN: &str = "/shown";
+
+fn shown_dir(host: &Host, name: &str) -> PathBuf {
+    host.shared_dir().join(format!("shown-{name}"))
 }
 
 /// A run folder as the control plane makes them.

@@ -18,7 +18,7 @@ use crate::cleanup;
 use crate::docker::Docker;
 use crate::events::{Events, Row};
 use crate::image::Image;
-use crate::listener::Listener;
+use crate::listener::{Listener, Reachable};
 use crate::ran::{self, Ran, Running};
 use crate::wait::{PATIENCE, until, until_true};
 
@@ -41,6 +41,8 @@ pub struct Setup {
     lease_seconds: u32,
     /// Another engine than this machine's.
     engine: Option<Docker>,
+    /// Agents get an adversary in clawkerd's place.
+    compromised: bool,
 }
 
 impl Setup {
@@ -60,6 +62,7 @@ impl Setup {
             config: String::new(),
             lease_seconds: 120,
             engine: None,
+            compromised: false,
         })
     }
 
@@ -74,6 +77,7 @@ impl Setup {
             config: String::new(),
             lease_seconds: 120,
             engine: None,
+            compromised: false,
         }
     }
 
@@ -93,6 +97,14 @@ impl Setup {
     #[must_use]
     pub fn engine(mut self, engine: &Docker) -> Self {
         self.engine = Some(engine.clone());
+        self
+    }
+
+    /// Every agent that plays a script has `forged-clawkerd` in clawkerd's place, as if somebody had taken over PID 1:
+    /// it is created, attested and given an identity like any other, and does what its command, the script, says.
+    #[must_use]
+    pub fn compromised(mut self) -> Self {
+        self.compromised = true;
         self
     }
 
@@ -131,6 +143,9 @@ impl Setup {
             events: RefCell::default(),
         };
         fs::create_dir(host.shared_dir())?;
+        if host.setup.compromised {
+            host.replace_clawkerd()?;
+        }
         host.write_config()?;
         Ok(host)
     }
@@ -180,6 +195,11 @@ impl Host {
         &self.state
     }
 
+    /// Where the control plane keeps its authority's key.
+    pub fn identity_dir(&self) -> PathBuf {
+        self.state.join("ca")
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("admin.sock")
     }
@@ -195,6 +215,24 @@ impl Host {
 
     pub fn log_file(&self) -> PathBuf {
         self.dir.path().join("control-plane.log")
+    }
+
+    fn libexec(&self) -> Result<PathBuf> {
+        if self.setup.compromised {
+            return Ok(self.dir.path().join("libexec"));
+        }
+        bins::libexec()
+    }
+
+    /// A libexec like the real one but for clawkerd.
+    fn replace_clawkerd(&self) -> Result<()> {
+        let (libexec, real) = (self.libexec()?, bins::libexec()?);
+        fs::create_dir_all(libexec.join("agent"))?;
+        std::os::unix::fs::symlink(real.join("plugins"), libexec.join("plugins"))?;
+        let adversary = bins::adversary_dir()?.join(bins::ADVERSARY);
+        fs::copy(adversary, libexec.join("agent/clawkerd")).context("replacing clawkerd")?;
+        fs::copy(real.join("agent/clawkerd"), libexec.join("agent/clawkerd.real")).context("keeping clawkerd")?;
+        Ok(())
     }
 
     fn write_config(&self) -> Result<()> {
@@ -217,7 +255,7 @@ impl Host {
         let mut command = Command::new(program);
         command.arg("--config").arg(self.config_file());
         command
-            .env("CLAWKER_LIBEXEC", bins::libexec()?)
+            .env("CLAWKER_LIBEXEC", self.libexec()?)
             .env_remove("FAILPOINTS")
             .env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::null()).process_group(0);
@@ -356,6 +394,11 @@ impl Host {
     /// Something to be reached on this host's network.
     pub fn listener(&self, name: &str) -> Result<Listener> {
         Listener::start(self, name, self.network())
+    }
+
+    /// A server of the test's own that agents of this host's network can reach, until it is dropped.
+    pub fn reachable(&self) -> Result<Reachable> {
+        Reachable::start(&self.docker.gateway(self.network())?)
     }
 
     /// Every agent as `clawker ps --all --json` has it.

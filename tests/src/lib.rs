@@ -14,6 +14,7 @@ pub mod bins;
 pub mod cleanup;
 pub mod docker;
 pub mod events;
+pub mod forge;
 pub mod forged;
 pub mod host;
 pub mod image;

@@ -1,5 +1,9 @@
 //! Something that agents try to reach: an HTTP server in a plain container of the test's own.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -58,5 +62,39 @@ impl Listener {
     /// `ADDR:PORT`
     pub fn address(&self) -> String {
         format!("{}:{PORT}", self.ip)
+    }
+}
+
+/// The cheapest thing to reach: a thread of the test that accepts on the gateway of its own network.
+#[derive(Debug)]
+pub struct Reachable {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+}
+
+impl Reachable {
+    pub fn start(gateway: &str) -> Result<Self> {
+        let listener = TcpListener::bind((gateway, 0)).with_context(|| format!("listening on {gateway}"))?;
+        let address = listener.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        std::thread::spawn(move || {
+            // Accepting is all: whoever is connected has reached it.
+            while listener.accept().is_ok() && !stopped.load(Ordering::Relaxed) {}
+        });
+        Ok(Self { address, stop })
+    }
+
+    /// `ADDR:PORT`
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Drop for Reachable {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes the thread; if that fails it ends with the test.
+        let _ = TcpStream::connect(self.address);
     }
 }

@@ -13,28 +13,80 @@ use clawker_identity::authority::Authority;
 use clawker_model::{ContainerId, FullName};
 use serde_json::json;
 
-use crate::preamble::{self, SESSION};
-use crate::say;
-use crate::serve::register;
+use clawker_wire::preamble::{ClientPreamble, WIRE};
+
+use crate::identity::Shown;
+use crate::{asks, preamble, say};
 
 /// A process that isn't PID 1 asks for a session and for an identity.
-pub fn connect() -> Result<()> {
-    let session = preamble::exchange(Path::new(SESSION), &"ab".repeat(32));
+pub fn connect(run: &Path) -> Result<()> {
+    let held = ClientPreamble {
+        wire: WIRE,
+        held_generation: 7,
+        root_ids: vec!["ab".repeat(32)],
+    };
+    let session = preamble::exchange(&run.join("session.sock"), &held);
     let got: Option<Vec<String>> = session.as_ref().ok().map(|answered| {
-        answered
-            .descriptors
-            .iter()
-            .map(|(kind, _)| format!("{kind:?}"))
-            .collect()
+        let kinds = answered.descriptors.iter();
+        kinds.map(|(kind, _)| format!("{kind:?}")).collect()
     });
     say(&json!({"session": got, "why": session.err().map(|error| format!("{error:#}"))}));
 
-    let name = std::fs::read_to_string("/etc/hostname").context("our name")?;
-    let name = FullName::parse(name.trim())?;
+    let name = FullName::parse("clawker.somebody")?;
     let own = Authority::ephemeral()?.agent_leaf(&name, &ContainerId::parse(&"0".repeat(64))?)?;
+    let shown = Shown {
+        chain: vec![own.leaf.clone()],
+        key: own.key.to_vec(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let registered = runtime.block_on(register(&name.to_string(), "a-token-that-was-never-minted", &own));
+    let agent = run.join("agent.sock");
+    let registered = runtime.block_on(async {
+        let channel = asks::connect(&agent, &shown)
+            .await
+            .map_err(|error| format!("{error:#}"))?;
+        let token = Some("Bearer a-token-that-was-never-minted".to_owned());
+        asks::register(&channel, asks::names(&name.to_string()), token).await
+    });
     say(&json!({"registered": registered.is_ok(), "why": registered.err()}));
+    Ok(())
+}
+
+/// Connects as PID 1 of a pid namespace that it makes inside of the container's.
+pub fn nested() -> Result<()> {
+    // SAFETY: no memory is touched; only children are in the new namespace.
+    let made = unsafe { libc::unshare(libc::CLONE_NEWPID) };
+    ensure!(made == 0, "a pid namespace: {}", io::Error::last_os_error());
+    let child = std::process::Command::new(std::env::current_exe()?)
+        .arg("connect")
+        .status()?;
+    ensure!(child.success(), "the child ended with {child}");
+    Ok(())
+}
+
+/// Connects as the process `pid`, a number that must be free.
+pub fn as_pid(pid: i32, run: &Path) -> Result<()> {
+    let numbers = [pid];
+    // SAFETY: all zeroes is a valid clone_args.
+    let mut args: libc::clone_args = unsafe { zeroed() };
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.set_tid = numbers.as_ptr() as u64;
+    args.set_tid_size = 1;
+    // SAFETY: `args` and `numbers` are alive and their sizes are given. Without CLONE_VM it is a fork, and this
+    // program has one thread, so the child may do anything.
+    let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    ensure!(
+        child >= 0,
+        "a child with the number {pid}: {}",
+        io::Error::last_os_error()
+    );
+    if child == 0 {
+        let outcome = connect(run);
+        std::process::exit(i32::from(outcome.is_err()));
+    }
+    let mut status = 0;
+    // SAFETY: `status` is alive.
+    let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    ensure!(waited == pid && status == 0, "the child ended with {status}");
     Ok(())
 }
 

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clawker_wire::preamble::{ClientPreamble, Descriptor, ServerPreamble, WIRE, body_len, decode, encode_framed};
+use clawker_wire::preamble::{ClientPreamble, Descriptor, ServerPreamble, body_len, decode, encode_framed};
 
+/// Where a container has its sockets.
+pub const RUN: &str = "/.clawker-run";
 pub const SESSION: &str = "/.clawker-run/session.sock";
 pub const AGENT: &str = "/.clawker-run/agent.sock";
 
@@ -19,17 +21,12 @@ pub struct Answered {
     pub descriptors: Vec<(Descriptor, OwnedFd)>,
 }
 
-/// Connects and claims to hold an identity already, of the root `root_id`.
-pub fn exchange(path: &Path, root_id: &str) -> Result<Answered> {
+/// Connects and says `claim`.
+pub fn exchange(path: &Path, claim: &ClientPreamble) -> Result<Answered> {
     let mut stream = UnixStream::connect(path).with_context(|| format!("connecting to {}", path.display()))?;
     stream.set_read_timeout(Some(Duration::from_secs(40)))?;
-    let claim = ClientPreamble {
-        wire: WIRE,
-        held_generation: 7,
-        root_ids: vec![root_id.to_owned()],
-    };
     stream
-        .write_all(&encode_framed("preamble", &claim)?)
+        .write_all(&encode_framed("preamble", claim)?)
         .context("sending the preamble")?;
 
     let mut prefix = [0; 4];

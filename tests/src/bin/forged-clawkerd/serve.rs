@@ -1,35 +1,90 @@
 //! PID 1 in clawkerd's place: connects again and again, and serves whoever answers.
 
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clawker_identity::authority::Authority;
-use clawker_identity::{Credentials, thumbprint};
+use clawker_identity::thumbprint;
 use clawker_model::{ContainerId, FullName};
-use clawker_wire::agent::RegisterRequest;
-use clawker_wire::agent::agent_service_client::AgentServiceClient;
+use clawker_wire::preamble::{Bundle, ClientPreamble, Descriptor, WIRE, decode};
 use clawker_wire::session::session_service_server::SessionServiceServer;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt;
-use tonic::Request;
-use tonic::transport::Endpoint;
 
-use crate::preamble::{self, AGENT, SESSION};
+use crate::flood;
+use crate::identity::Shown;
+use crate::preamble::{self, SESSION};
 use crate::say;
-use crate::session::Accepting;
+use crate::script::Script;
+use crate::session::{Accepting, Part};
 
-/// Runs until it is told to end.
-pub fn init(name: &str, target: &str) -> Result<()> {
-    let target: SocketAddr = target.parse().context("the target's address")?;
-    let foreign = Arc::new(foreign_leaf(name)?);
+/// How long it waits for what somebody else has to leave.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One that was never given an identity; runs until it is told to end. Shows what is in `shows`, else a leaf with the
+/// right names by an authority that nobody knows.
+pub fn stranger(name: &str, target: &str, shows: Option<&str>) -> Result<()> {
+    let script = Script {
+        shows: shows.map(PathBuf::from),
+        target: Some(target.to_owned()),
+        early: true,
+        ..Script::default()
+    };
+    let own = match shows {
+        Some(dir) => Shown::read(Path::new(dir))?,
+        None => foreign_leaf(name)?,
+    };
+    // Claims to hold an identity already, of a root that nobody knows.
+    let held = ClientPreamble {
+        wire: WIRE,
+        held_generation: 7,
+        root_ids: vec![own.chain.last().map_or_else(|| "ab".repeat(32), |der| thumbprint(der))],
+    };
+    forever(Life {
+        name: name.to_owned(),
+        script,
+        held,
+        own,
+        tokens: Arc::default(),
+        flooded: false,
+    })
+}
+
+/// One that the control plane itself created, whose clawkerd was replaced.
+pub fn compromised(script: &str) -> Result<()> {
+    let script: Script = serde_json::from_str(script).context("the script")?;
+    let name = std::fs::read_to_string("/etc/hostname").context("our name")?;
+    let held = ClientPreamble {
+        wire: WIRE,
+        held_generation: script.holds.unwrap_or(0),
+        root_ids: Vec::new(),
+    };
+    forever(Life {
+        name: name.trim().to_owned(),
+        script,
+        held,
+        own: Shown::default(),
+        tokens: Arc::default(),
+        flooded: false,
+    })
+}
+
+struct Life {
+    name: String,
+    script: Script,
+    held: ClientPreamble,
+    own: Shown,
+    tokens: Arc<std::sync::Mutex<Vec<String>>>,
+    flooded: bool,
+}
+
+fn forever(mut life: Life) -> Result<()> {
     // PID 1 gets no signal that it doesn't handle.
     let mut signals = signal_hook::iterator::Signals::new([libc::SIGTERM, libc::SIGINT])?;
     std::thread::spawn(move || {
@@ -37,19 +92,22 @@ pub fn init(name: &str, target: &str) -> Result<()> {
             std::process::exit(0);
         }
     });
-    std::thread::spawn(move || {
-        loop {
-            let reached = TcpStream::connect_timeout(&target, Duration::from_secs(1)).is_ok();
-            say(&json!({"reached": reached}));
-            std::thread::sleep(Duration::from_millis(250));
-        }
-    });
+    if let Some(target) = &life.script.target {
+        let target: SocketAddr = target.parse().context("the target's address")?;
+        std::thread::spawn(move || {
+            loop {
+                let reached = TcpStream::connect_timeout(&target, Duration::from_secs(1)).is_ok();
+                say(&json!({"reached": reached}));
+                std::thread::sleep(Duration::from_millis(250));
+            }
+        });
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     loop {
-        if let Err(error) = runtime.block_on(once(name, &foreign)) {
+        if let Err(error) = runtime.block_on(once(&mut life)) {
             say(&json!({"ended": format!("{error:#}")}));
         }
         std::thread::sleep(Duration::from_millis(250));
@@ -57,7 +115,7 @@ pub fn init(name: &str, target: &str) -> Result<()> {
 }
 
 /// A leaf with the right names, signed by an authority that nobody knows.
-fn foreign_leaf(name: &str) -> Result<Credentials> {
+fn foreign_leaf(name: &str) -> Result<Shown> {
     let name = FullName::parse(name)?;
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let own_id = mounts
@@ -69,23 +127,42 @@ fn foreign_leaf(name: &str) -> Result<Credentials> {
         Some(id) => id,
         None => ContainerId::parse(&"0".repeat(64))?,
     };
-    Ok(Authority::ephemeral()?.agent_leaf(&name, &container)?)
+    let leaf = Authority::ephemeral()?.agent_leaf(&name, &container)?;
+    Ok(Shown {
+        chain: vec![leaf.leaf.clone()],
+        key: leaf.key.to_vec(),
+    })
 }
 
 /// One connection, to its end.
-async fn once(name: &str, foreign: &Arc<Credentials>) -> Result<()> {
-    let root_id = thumbprint(foreign.roots.first().context("a leaf has a root")?);
-    let answered = tokio::task::spawn_blocking(move || preamble::exchange(Path::new(SESSION), &root_id)).await??;
+async fn once(life: &mut Life) -> Result<()> {
+    let held = life.held.clone();
+    let answered = tokio::task::spawn_blocking(move || preamble::exchange(Path::new(SESSION), &held)).await??;
     let kinds: Vec<String> = answered
         .descriptors
         .iter()
         .map(|(kind, _)| format!("{kind:?}"))
         .collect();
-    say(&json!({"preamble": kinds, "start": answered.preamble.start}));
+    say(&json!({"preamble": kinds, "start": answered.preamble.start, "generation": answered.preamble.generation}));
+    for (kind, fd) in answered.descriptors {
+        if kind == Descriptor::Bundle {
+            life.take(fd)?;
+        }
+    }
+    if let (Some(flood), false) = (life.script.floods, life.own.chain.is_empty())
+        && !std::mem::replace(&mut life.flooded, true)
+    {
+        let own = life.own.clone();
+        tokio::task::spawn_blocking(move || flood::play(flood, &own));
+    }
+    if let Some(dir) = &life.script.shows {
+        wait_for(&dir.join("key.der")).await?;
+        life.own = Shown::read(dir)?;
+    }
 
     answered.stream.set_nonblocking(true)?;
     let stream = tokio::net::UnixStream::from_std(answered.stream)?;
-    let tls = TlsAcceptor::from(Arc::new(lenient(foreign)?))
+    let tls = TlsAcceptor::from(Arc::new(life.own.server()?))
         .accept(stream)
         .await
         .context("TLS")?;
@@ -94,7 +171,13 @@ async fn once(name: &str, foreign: &Arc<Credentials>) -> Result<()> {
         tls,
         gone: gone.clone(),
     }));
-    let accepting = Accepting::new(name, foreign.clone());
+    let accepting = Accepting::new(Part {
+        name: life.name.clone(),
+        own: life.own.clone(),
+        script: life.script.clone(),
+        tokens: life.tokens.clone(),
+        gone: gone.clone(),
+    });
     tonic::transport::Server::builder()
         .add_service(SessionServiceServer::new(accepting))
         .serve_with_incoming_shutdown(only.chain(tokio_stream::pending()), gone.notified())
@@ -102,54 +185,35 @@ async fn once(name: &str, foreign: &Arc<Credentials>) -> Result<()> {
         .context("serving the session")
 }
 
-/// TLS that asks its peer for nothing.
-fn lenient(own: &Credentials) -> Result<rustls::ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key = PrivatePkcs8KeyDer::from(own.key.to_vec());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(vec![CertificateDer::from(own.leaf.clone())], key.into())?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+impl Life {
+    /// Reads the identity that it was given, and holds it from now on.
+    fn take(&mut self, memfd: OwnedFd) -> Result<()> {
+        use std::os::unix::fs::FileExt;
+        let file = std::fs::File::from(memfd);
+        let mut bytes = vec![0; usize::try_from(file.metadata()?.len())?];
+        file.read_exact_at(&mut bytes, 0).context("reading the bundle")?;
+        let bundle: Bundle = decode("bundle", &bytes)?;
+        self.held.held_generation = self.script.holds.unwrap_or(bundle.generation);
+        self.held.root_ids = bundle.roots.iter().map(|root| thumbprint(root)).collect();
+        self.own = Shown {
+            chain: vec![bundle.leaf],
+            key: bundle.key,
+        };
+        match &self.script.leaks {
+            Some(dir) => self.own.save(dir),
+            None => Ok(()),
+        }
+    }
 }
 
-/// Tries to register on the agent socket, with whatever `token`; what the control plane says to that.
-pub async fn register(name: &str, token: &str, own: &Credentials) -> Result<(), String> {
-    let fail = |error: &dyn std::fmt::Display| error.to_string();
-    let config = clawker_identity::control::session_client(own, Default::default()).map_err(|e| fail(&e))?;
-    let stream = UnixStream::connect(AGENT).map_err(|e| fail(&e))?;
-    stream.set_nonblocking(true).map_err(|e| fail(&e))?;
-    let stream = tokio::net::UnixStream::from_std(stream).map_err(|e| fail(&e))?;
-    let server = ServerName::try_from("clawker-cp").map_err(|e| fail(&e))?;
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect(server, stream)
-        .await
-        .map_err(|e| fail(&e))?;
-    let mut once = Some(TokioIo::new(tls));
-    let connector = tower::service_fn(move |_: tonic::transport::Uri| {
-        let taken = once.take();
-        async move { taken.ok_or_else(|| std::io::Error::other("used up")) }
-    });
-    let channel = Endpoint::from_static("http://clawker-cp")
-        .connect_with_connector(connector)
-        .await
-        .map_err(|e| fail(&e))?;
-    let mut parts = name.split('.').skip(1).collect::<Vec<_>>();
-    let agent = parts.pop().unwrap_or_default().to_owned();
-    let mut request = Request::new(RegisterRequest {
-        project: parts.join("."),
-        agent,
-    });
-    let bearer = format!("Bearer {token}")
-        .parse()
-        .map_err(|_| "a token is ASCII".to_owned())?;
-    request.metadata_mut().insert("authorization", bearer);
-    AgentServiceClient::new(channel)
-        .register(request)
-        .await
-        .map(drop)
-        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+/// Until the file is there.
+pub async fn wait_for(path: &Path) -> Result<()> {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !path.exists() {
+        anyhow::ensure!(tokio::time::Instant::now() < end, "{} doesn't come", path.display());
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    Ok(())
 }
 
 /// The one connection, as tonic's server wants it.
