@@ -107,6 +107,9 @@ pub fn write(root: &OwnedFd, file: &NewFile<'_>) -> Result<bool, FileError> {
     let Some((name, parents)) = parts.split_last() else {
         return Err(FileError::Path(shown(file.path)));
     };
+    if folder && !file.content.is_empty() {
+        return Err(FileError::Path(shown(file.path)));
+    }
     check_size(file.path, file.content.len() as u64, MAX_FILE as u64)?;
     if file.mode > 0o777 {
         return Err(FileError::Mode(file.mode));

@@ -137,12 +137,12 @@ fn descriptions_out_of_bounds() {
 #[test]
 fn effects_while_describing() {
     let text = r#"(module
-        (import "clawker:plugin/read-file@0.1.0" "read" (func $read (param i32 i32 i32 i32)))
+        (import "clawker:plugin/read-file@0.1.0" "read" (func $read (param i32 i32 i32 i32 i32 i32 i32)))
         (memory (export "memory") 1)
         (data (i32.const 8) "/x")
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (unreachable))
         (func (export "describe") (result i32)
-            (call $read (i32.const 8) (i32.const 2) (i32.const 1) (i32.const 64)) (unreachable))
+            (call $read (i32.const 8) (i32.const 2) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 64)) (unreachable))
         (func (export "run") (param i32 i32 i32 i32 i32 i64 i32 i32 i32) (result i32) (unreachable)))"#;
     let error = refused(&guests::component("step", text));
     assert_eq!(
@@ -167,7 +167,7 @@ fn a_loop_while_describing() {
 fn only_functions_that_are_used_are_permissions() {
     let (_, plugin) = load(&step("", "(unreachable)", Data::default())).expect("loads");
     assert!(plugin.imports.is_empty(), "{:?}", plugin.imports);
-    let import = r#"(import "clawker:plugin/read-file@0.1.0" "read" (func $read (param i32 i32 i32 i32)))"#;
+    let import = r#"(import "clawker:plugin/read-file@0.1.0" "read" (func $read (param i32 i32 i32 i32 i32 i32 i32)))"#;
     let (_, plugin) = load(&step(import, "(unreachable)", Data::default())).expect("loads");
     assert_eq!(plugin.imports, ["read-file"]);
 }
