@@ -21,3 +21,4 @@ mod run;
 mod starts;
 mod steps;
 mod trust;
+mod world;

@@ -70,6 +70,7 @@ pub enum Verb {
     Apply(verb::apply::Args),
     Check(verb::check::Args),
     Ps(verb::ps::Args),
+    Inspect(verb::inspect::Args),
     Start(verb::start::Args),
     Stop(verb::stop::Args),
     Restart(verb::restart::Args),

@@ -22,6 +22,7 @@ mod table;
 pub mod term;
 pub mod text;
 mod verb;
+mod view;
 
 pub use args::{Cli, Globals};
 pub use error::{CommandError, Kind};
@@ -70,6 +71,7 @@ async fn with_client(verb: Verb, client: &mut Client, term: &mut Term) -> Result
         Verb::Apply(args) => verb::apply::run(args, client, term).await,
         Verb::Run(args) => verb::run::run(*args, client, term).await,
         Verb::Ps(args) => verb::ps::run(args, client, term).await,
+        Verb::Inspect(args) => verb::inspect::run(args, client, term).await,
         Verb::Start(args) => verb::start::run(args, client, term).await,
         Verb::Stop(args) => verb::stop::run(args, client, term).await,
         Verb::Restart(args) => verb::restart::run(args, client, term).await,

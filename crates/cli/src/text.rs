@@ -73,6 +73,19 @@ pub fn ago(now_ms: u64, at_ms: u64) -> String {
     }
 }
 
+/// `5s`, `4m`, `3h`, `2d`: how long before `now_ms` it was. Empty for what never was.
+pub fn brief(now_ms: u64, at_ms: u64) -> String {
+    if at_ms == 0 {
+        return String::new();
+    }
+    match now_ms.saturating_sub(at_ms) / 1000 {
+        seconds @ 0..=99 => format!("{seconds}s"),
+        seconds @ 100..=5_999 => format!("{}m", seconds / 60),
+        seconds @ 6_000..=172_799 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
 /// RFC 3339 in UTC with milliseconds.
 pub fn rfc3339(at_ms: u64) -> String {
     let nanos = i128::from(at_ms) * 1_000_000;

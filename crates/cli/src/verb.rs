@@ -9,6 +9,7 @@ pub mod contain;
 pub mod down;
 pub mod events;
 pub mod exec;
+pub mod inspect;
 pub mod logs;
 pub mod ps;
 pub mod release;

@@ -22,6 +22,7 @@ use crate::containment;
 use crate::plugins::Plugins;
 use crate::rotation::Holders;
 use crate::signer::Signer;
+use crate::world::World;
 
 /// Shared handles.
 pub struct Core {
@@ -45,6 +46,7 @@ pub struct Core {
     pub turns: Turns,
     pub leases: Leases,
     pub board: std::sync::Arc<Board>,
+    pub world: World,
     /// Ends everything that this process does.
     pub shutdown: CancellationToken,
     /// Owns every long-lived task.
@@ -103,7 +105,16 @@ pub fn random_word(len: usize) -> Result<String, getrandom::Error> {
 /// What works less than it should, for `clawker status`.
 pub struct Board {
     store: Store,
-    degraded: Mutex<BTreeMap<&'static str, String>>,
+    degraded: Mutex<BTreeMap<&'static str, Degraded>>,
+}
+
+/// A subsystem that works less than it should. The board says so even when the journal can't.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Degraded {
+    pub subsystem: &'static str,
+    pub detail: String,
+    /// When it began, whatever was said of it since.
+    pub since_ms: u64,
 }
 
 impl Board {
@@ -116,8 +127,18 @@ impl Board {
 
     /// Notes a fault; journaled when it is new or says something else.
     pub async fn degraded(&self, subsystem: &'static str, detail: String) {
-        let before = self.lock().insert(subsystem, detail.clone());
-        if before.as_ref() != Some(&detail) {
+        let news = {
+            let mut degraded = self.lock();
+            let entry = degraded.entry(subsystem).or_insert_with(|| Degraded {
+                subsystem,
+                detail: String::new(),
+                since_ms: now_ms(),
+            });
+            let news = entry.detail != detail;
+            entry.detail.clone_from(&detail);
+            news
+        };
+        if news {
             tracing::warn!(subsystem, detail, "degraded");
             self.append(SubsystemDegraded {
                 subsystem: subsystem.to_owned(),
@@ -139,14 +160,11 @@ impl Board {
     }
 
     /// Every subsystem that is degraded now, and why.
-    pub fn snapshot(&self) -> Vec<(String, String)> {
-        self.lock()
-            .iter()
-            .map(|(name, detail)| ((*name).to_owned(), detail.clone()))
-            .collect()
+    pub fn snapshot(&self) -> Vec<Degraded> {
+        self.lock().values().cloned().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Degraded>> {
         self.degraded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,90 +1,136 @@
-//! Watching the engine: events are hints, the list is the truth.
+//! Watching the engine: asks it, and carries out what `engine::reconcile` makes of its answers.
 //!
 //! ```text
-//! event stream ──▶ a hint to the agent's task, an event to the journal
-//!     │ gap, error                                       list all with our label
-//!     ▼                                                      │
-//! reconnect ──▶ relist each second for 10 s, then each 15 s ─┴▶ new: look after it | gone in two complete lists: removed
+//! event stream ──▶ hint ──▶ look at that container ─┐
+//!     │ gap, error                                  ├─▶ reconcile ─▶ rows, tasks nudged, agents adopted or evicted
+//!     ▼                                             │
+//! reconnect ──▶ list, at reconcile's cadence ───────┘
 //! ```
+//! Questions run beside this loop, each with the deadline of its call: an engine that hangs delays other hints by
+//! nothing, and containment and sessions, which never ask it, not at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod carry_out;
+mod newcomer;
+mod questions;
+
 use std::sync::Arc;
 
-use clawker_docker::{ContainerEvent, EventKind, Summary};
-use clawker_model::event::{
-    AgentUntrusted, ContainerDestroyed, ContainerNetworkConnected, ContainerOom, ExecStarted, ReapDegraded,
-    UntrustedReason,
-};
-use clawker_model::{ContainerId, Event, FullName, RunId};
+use clawker_docker::{ContainerEvent, EventKind};
+use clawker_engine::reconcile::{Answer, Cadence, History, Input, Known, step};
+use clawker_model::event::{ContainerNetworkConnected, ContainerOom, ExecStarted};
+use clawker_model::{ContainerId, Event, FullName};
 use clawker_proc::procfs;
 use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 
-use crate::agent::{AgentError, AgentHandle, IN_CONTAINER, end_processes};
+use crate::agent::{AgentHandle, end_processes};
 use crate::core::Core;
+use newcomer::Adoption;
+use questions::Looks;
 
-const QUICK: Duration = Duration::from_secs(1);
-const QUICK_FOR: Duration = Duration::from_secs(10);
-const SLOW: Duration = Duration::from_secs(15);
+/// From the end of the event stream to the next.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+type Events = BoxStream<'static, Result<ContainerEvent, clawker_docker::Error>>;
 
 /// Runs until shutdown.
 pub async fn run(core: Arc<Core>) {
     let mut watch = Watch {
-        missing: BTreeSet::new(),
-        refused: BTreeSet::new(),
-        degraded: false,
+        history: History::new(&core.engine.identity()),
+        cadence: Cadence::new(0),
+        began: Instant::now(),
+        listing: false,
+        looks: Looks::default(),
+        work: JoinSet::new(),
         core: core.clone(),
     };
-    let label = core.labels().managed();
+    let mut events: Option<Events> = None;
+    let mut reconnect = Instant::now();
     loop {
-        let mut events = Box::pin(core.docker.events(&label, None));
-        let mut quick_until = Instant::now() + QUICK_FOR;
-        let mut next = Instant::now();
-        loop {
-            tokio::select! {
-                () = core.shutdown.cancelled() => return,
-                event = events.next() => match event {
-                    Some(Ok(event)) => {
-                        quick_until = Instant::now() + QUICK_FOR;
-                        next = next.min(Instant::now() + QUICK);
-                        watch.event(event).await;
-                    }
-                    Some(Err(error)) => {
-                        core.board.degraded("engine", error.to_string()).await;
-                        break;
-                    }
-                    None => break,
-                },
-                () = tokio::time::sleep_until(next) => {
-                    watch.relist(&label).await;
-                    next = Instant::now() + if Instant::now() < quick_until { QUICK } else { SLOW };
-                }
-            }
-        }
+        let next_list = watch.began + Duration::from_millis(watch.cadence.next());
         tokio::select! {
             () = core.shutdown.cancelled() => return,
-            () = tokio::time::sleep(QUICK) => {}
+            () = tokio::time::sleep_until(reconnect), if events.is_none() => {
+                events = Some(core.docker.events(&core.labels().managed(), None).boxed());
+                // What happened before the stream began, only a list tells.
+                watch.cadence.gap(watch.now());
+            }
+            event = next(&mut events) => match event {
+                Some(Ok(event)) => watch.event(event).await,
+                ended => {
+                    if let Some(Err(error)) = ended {
+                        core.board.degraded("engine", error.to_string()).await;
+                    }
+                    events = None;
+                    reconnect = Instant::now() + RECONNECT;
+                    watch.cadence.gap(watch.now());
+                }
+            },
+            Some(done) = watch.work.join_next() => match done {
+                Ok(done) => watch.done(done).await,
+                Err(error) => watch.broke_off(&error.to_string()).await,
+            },
+            () = tokio::time::sleep_until(next_list), if !watch.listing => watch.list(),
         }
+    }
+}
+
+/// The next event; never without a stream.
+async fn next(events: &mut Option<Events>) -> Option<Result<ContainerEvent, clawker_docker::Error>> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
     }
 }
 
 struct Watch {
     core: Arc<Core>,
-    /// Agents that the last complete list didn't have.
-    missing: BTreeSet<FullName>,
-    /// Containers that bear our labels and aren't looked after; each is mentioned once.
-    refused: BTreeSet<ContainerId>,
-    degraded: bool,
+    history: History,
+    cadence: Cadence,
+    /// The cadence's zero.
+    began: Instant,
+    listing: bool,
+    looks: Looks,
+    work: JoinSet<Done>,
+}
+
+/// What a question came to.
+enum Done {
+    Listed {
+        /// As of before the question.
+        known: Known,
+        answer: Answer,
+    },
+    Looked {
+        container: ContainerId,
+        /// An error says nothing of the container.
+        known: Result<(Known, clawker_engine::reconcile::Look), String>,
+    },
+    Adopted(ContainerId, Adoption),
+    Nothing,
 }
 
 impl Watch {
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
+    }
+
     async fn event(&mut self, event: ContainerEvent) {
-        let Some(agent) = self.core.agents.by_container(&event.id) else {
+        self.cadence.event(self.now());
+        let container = event.id;
+        let Some(agent) = self.core.agents.by_container(&container) else {
+            // Somebody's, perhaps one that joins an agent's network; or ours, and not known yet.
+            if event.kind == EventKind::Start {
+                self.hint(container, false);
+            }
             return;
         };
-        let container = event.id;
         match event.kind {
-            EventKind::Oom => self.append(&agent.name, ContainerOom { container }).await,
+            EventKind::Oom => {
+                self.append(&agent.name, ContainerOom { container }).await;
+            }
             EventKind::NetworkConnect { network } => {
                 self.append(&agent.name, ContainerNetworkConnected { container, network })
                     .await;
@@ -99,140 +145,92 @@ impl Watch {
                 };
                 self.append(&agent.name, exec).await;
             }
-            EventKind::Destroy => {
-                self.append(&agent.name, ContainerDestroyed { container }).await;
-                self.core.agents.removed(&agent.name).await;
+            EventKind::Start | EventKind::Die { .. } | EventKind::Pause | EventKind::Unpause => {
+                self.hint(container, false);
             }
+            EventKind::Destroy => self.hint(container, true),
             _ => {}
         }
         agent.hint();
     }
 
-    async fn append(&self, agent: &FullName, event: impl Into<Event>) {
-        if let Err(error) = self.core.store.append(Some(agent), event.into()).await {
-            self.core.board.degraded("journal", error.to_string()).await;
+    fn hint(&mut self, container: ContainerId, destroy: bool) {
+        // A hint leads to a look, whatever is known.
+        let known = match self.core.agents.by_container(&container) {
+            Some(agent) => Known::from([(container.clone(), questions::held(&agent, None))]),
+            None => Known::new(),
+        };
+        for action in step(&mut self.history, &known, Input::Hint { container, destroy }) {
+            if let clawker_engine::reconcile::Action::Look(container) = action {
+                self.look(container);
+            }
         }
     }
 
-    async fn relist(&mut self, label: &str) {
-        let listed = match self.core.docker.list(label).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                // A list that failed says nothing about absence.
-                self.missing.clear();
-                self.core.board.degraded("engine", error.to_string()).await;
-                if !std::mem::replace(&mut self.degraded, true) {
-                    let reason = error.to_string();
-                    if let Err(error) = self.core.store.append(None, ReapDegraded { reason }).await {
-                        self.core.board.degraded("journal", error.to_string()).await;
-                    }
+    async fn done(&mut self, done: Done) {
+        match done {
+            Done::Listed { known, answer } => {
+                self.listing = false;
+                let failed = matches!(answer, Answer::Failed { .. });
+                let actions = step(&mut self.history, &known, Input::Listed(answer));
+                self.cadence.listed(self.now(), self.history.is_unsure(), failed);
+                self.carry_out(&known, actions).await;
+                if !failed {
+                    self.let_all_go();
                 }
-                return;
             }
-        };
-        self.degraded = false;
-        self.core.board.recovered("engine").await;
-        let by_id: BTreeMap<ContainerId, Summary> = listed
-            .into_iter()
-            .map(|summary| (summary.id.clone(), summary))
-            .collect();
-        for (id, summary) in &by_id {
-            match self.core.agents.by_container(id) {
-                Some(agent) => {
-                    let runs = agent.status().state == crate::agent::ContainerState::Running;
-                    if runs != (summary.state == "running") {
-                        agent.hint();
+            Done::Looked { container, known } => {
+                self.looked(&container);
+                match known {
+                    Ok((known, look)) => {
+                        let actions = step(&mut self.history, &known, Input::Looked { container, look });
+                        self.carry_out(&known, actions).await;
                     }
-                    self.let_go(&agent).await;
+                    // The next list leads to another look.
+                    Err(error) => self.core.board.degraded("engine", error).await,
                 }
-                None => {
-                    if let Err(error) = self.newcomer(summary).await {
-                        self.core.board.degraded("agents", format!("{id}: {error}")).await;
-                    }
-                }
+            }
+            Done::Adopted(container, Adoption::Refused) => self.history.refuse(&container),
+            Done::Adopted(_, Adoption::Done | Adoption::Later) => {}
+            Done::Adopted(id, Adoption::Failed(error)) => {
+                self.core.board.degraded("agents", format!("{id}: {error}")).await;
+            }
+            Done::Nothing => {}
+        }
+    }
+
+    /// A question was dropped without an answer, by a panic or at the end.
+    async fn broke_off(&mut self, error: &str) {
+        self.listing = false;
+        self.looks = Looks::default();
+        self.core
+            .board
+            .degraded("engine", format!("a question broke off: {error}"))
+            .await;
+    }
+
+    async fn append(&self, agent: &FullName, event: impl Into<Event>) -> u64 {
+        match self.core.store.append(Some(agent), event.into()).await {
+            Ok(row) => row.seq,
+            Err(error) => {
+                self.core.board.degraded("journal", error.to_string()).await;
+                0
             }
         }
-        self.reap(&by_id).await;
     }
 
     /// An init that was killed while its agent is frozen waits in the kernel for processes that can't die (cgroup v1).
-    async fn let_go(&self, agent: &AgentHandle) {
-        let init = agent.status().init_pid;
-        if init > 0 && procfs::exiting(init).unwrap_or(false) {
-            end_processes(&self.core, &agent.name, &agent.status().container).await;
-        }
-    }
-
-    /// Absent in two complete lists in a row is gone.
-    async fn reap(&mut self, by_id: &BTreeMap<ContainerId, Summary>) {
-        let absent: BTreeSet<FullName> = self
-            .core
-            .agents
-            .list()
-            .into_iter()
-            .filter(|agent| !by_id.contains_key(&agent.status().container))
-            .map(|agent| agent.name)
-            .collect();
-        for name in absent.intersection(&self.missing) {
-            self.core.agents.removed(name).await;
-        }
-        self.missing = absent;
-    }
-
-    /// A container with our label that nobody looks after yet.
-    async fn newcomer(&mut self, summary: &Summary) -> Result<(), AgentError> {
-        if self.refused.contains(&summary.id) {
-            return Ok(());
-        }
-        if let Some(record) = self.core.store.agent_by_container(&summary.id).await? {
-            return self.core.agents.created(&record.spec.name).await;
-        }
-        let Some(name) = self.core.labels().name_in(&summary.labels) else {
-            self.refused.insert(summary.id.clone());
-            return Ok(());
+    fn let_all_go(&mut self) {
+        let waits = |agent: &AgentHandle| {
+            let init = agent.status().init_pid;
+            init > 0 && procfs::exiting(init).unwrap_or(false)
         };
-        // Being created right now by ourselves: its row with the container id follows.
-        if self
-            .core
-            .store
-            .agent(&name)
-            .await?
-            .is_some_and(|record| record.container.is_none())
-        {
-            return Ok(());
+        for agent in self.core.agents.list().into_iter().filter(waits) {
+            let core = self.core.clone();
+            self.work.spawn(async move {
+                end_processes(&core, &agent.name, &agent.status().container).await;
+                Done::Nothing
+            });
         }
-        self.refused.insert(summary.id.clone());
-        if self.core.agents.get(&name).is_some() {
-            // About the host: the agent itself did nothing that its containment could answer.
-            let untrusted = AgentUntrusted {
-                reason: UntrustedReason::LabelMismatch,
-                detail: format!("container {} bears the labels of {name}", summary.id.short()),
-            };
-            if let Err(error) = self.core.store.append(None, untrusted).await {
-                self.core.board.degraded("journal", error.to_string()).await;
-            }
-            return Ok(());
-        }
-        match self.run_folder(&summary.id).await? {
-            Some(run) => self.core.agents.stranger(&name, &summary.id, &run).await,
-            None => Ok(()),
-        }
-    }
-
-    /// The run folder of ours that a container mounts read-only and no other container has.
-    async fn run_folder(&self, container: &ContainerId) -> Result<Option<RunId>, AgentError> {
-        let Some(inspect) = self.core.docker.inspect(container).await? else {
-            return Ok(None);
-        };
-        let root = self.core.run_root();
-        let mounted = inspect
-            .mounts
-            .iter()
-            .find(|mount| mount.target == IN_CONTAINER && mount.read_only);
-        Ok(mounted
-            .and_then(|mount| std::path::Path::new(&mount.source).strip_prefix(&root).ok())
-            .and_then(|below| below.to_str())
-            .and_then(|below| RunId::parse(below).ok())
-            .filter(|run| !self.core.agents.run_is_taken(run, container)))
     }
 }

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod agent;
 pub mod backup;
+pub mod bus;
 pub mod config;
 pub mod containment;
 pub mod core;
@@ -13,3 +14,4 @@ pub mod plugins;
 pub mod rotation;
 pub mod run;
 pub mod signer;
+pub mod world;

@@ -27,6 +27,7 @@ use crate::config::{Config, ConfigError};
 use crate::containment::{self, Deps};
 use crate::core::{Board, Core, now_ms, random_word};
 use crate::plugins::{self, Plugins, PluginsError};
+use crate::world::World;
 use crate::{admin, backup, engine_watch, journal, rotation, signer};
 
 /// How long the control plane before this one may take to let go of the state.
@@ -124,6 +125,7 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     let netfilter = Netfilter::start()?;
     let plugins = Arc::new(Plugins::load(&config, &libexec)?);
     let boot_id = clawker_proc::procfs::boot_id().unwrap_or_default();
+    let world = World::begin(&store).await?;
     store
         .append(
             None,
@@ -160,10 +162,12 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         turns: Turns::default(),
         leases: Leases::default(),
         board,
+        world,
         shutdown,
         tasks,
         config,
     });
+    core.world.attend(&core);
     for record in core.store.agents().await? {
         if record.container.is_none() {
             continue;

@@ -85,6 +85,12 @@ impl Docker {
         Ok(EngineInfo::from_answers(info, version))
     }
 
+    /// Whose containers these are: [`EngineInfo::identity`] of whoever answers now.
+    pub async fn identity(&self) -> Result<String, Error> {
+        let info = self.query("info", async |docker| docker.info().await).await?;
+        Ok(EngineInfo::from_answers(info, Default::default()).identity())
+    }
+
     /// Refuses engines whose containers the control plane couldn't attest or contain.
     pub fn refuse_unsupported(engine: &EngineInfo) -> Result<(), Error> {
         match engine.unsupported() {

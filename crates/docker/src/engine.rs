@@ -62,6 +62,11 @@ impl EngineInfo {
         }
     }
 
+    /// Whose containers these are: engines that share a key file have the same id, and not the same folder.
+    pub fn identity(&self) -> String {
+        format!("{} at {}", self.id, self.root_dir)
+    }
+
     /// What this engine is, if it is one that can't be used.
     pub fn unsupported(&self) -> Option<&'static str> {
         if self.podman {

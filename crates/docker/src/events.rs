@@ -57,8 +57,9 @@ pub enum EventKind {
 }
 
 impl Docker {
-    /// Events of containers with the label (`key` or `key=value`), from `since` (ms since the epoch) on, and network
-    /// events of **any** container: Docker doesn't say a container's labels there. An error is the last item.
+    /// Events of containers with the label (`key` or `key=value`), from `since` (ms since the epoch) on; network events
+    /// of **any** container, because Docker doesn't say a container's labels there; and starts of any container, which
+    /// may be one that joins another's network. An error is the last item.
     pub fn events(
         &self,
         label: &str,
@@ -70,6 +71,14 @@ impl Docker {
             ("type".to_owned(), vec!["container".to_owned()]),
             ("label".to_owned(), vec![label.to_owned()]),
         ]);
+        let starts = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("event".to_owned(), vec!["start".to_owned()]),
+        ]);
+        let (key, value) = label
+            .split_once('=')
+            .map_or((label, None), |(key, value)| (key, Some(value)));
+        let (key, value) = (key.to_owned(), value.map(ToOwned::to_owned));
         let networks = HashMap::from([
             ("type".to_owned(), vec!["network".to_owned()]),
             ("event".to_owned(), vec!["connect".to_owned(), "disconnect".to_owned()]),
@@ -83,7 +92,7 @@ impl Docker {
                     filters: Some(filters),
                 }))
             };
-            // Either ending ends both: half of the hints would look like peace.
+            // One ending ends all: half of the hints would look like peace.
             let ended = || {
                 futures::stream::once(async {
                     Err(Error::Transport {
@@ -97,14 +106,29 @@ impl Docker {
                 Ok(message) => ContainerEvent::read(message).map(Ok),
                 Err(error) => Some(Err(failing.error("events", error))),
             };
-            let other = read.clone();
+            let (other, foreign) = (read.clone(), read.clone());
+            // Those with the label come with the rest of their events.
+            let labelled = move |event: &ContainerEvent| match (event.labels.get(&key), &value) {
+                (Some(has), Some(wanted)) => has == wanted,
+                (has, _) => has.is_some(),
+            };
+            let starts = open(starts)
+                .filter_map(move |item| {
+                    let item = foreign(item);
+                    std::future::ready(item.filter(|item| !item.as_ref().is_ok_and(&labelled)))
+                })
+                .chain(ended());
             let containers = open(containers)
                 .filter_map(move |item| std::future::ready(read(item)))
                 .chain(ended());
             let networks = open(networks)
                 .filter_map(move |item| std::future::ready(other(item)))
                 .chain(ended());
-            Ok::<_, Error>(futures::stream::select(containers.boxed(), networks.boxed()))
+            Ok::<_, Error>(futures::stream::select_all([
+                containers.boxed(),
+                networks.boxed(),
+                starts.boxed(),
+            ]))
         })
         .flat_map(|opened| match opened {
             Ok(events) => events.boxed(),

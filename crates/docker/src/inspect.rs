@@ -57,6 +57,8 @@ pub struct Summary {
     pub name: String,
     pub state: String,
     pub labels: BTreeMap<String, String>,
+    /// As it was asked for at create: `bridge`, `none`, a network's name, `container:<id or name>`.
+    pub network_mode: String,
 }
 
 impl Docker {
@@ -76,6 +78,11 @@ impl Docker {
     /// Every container with the label (`key` or `key=value`), stopped ones included. An answer is complete.
     pub async fn list(&self, label: &str) -> Result<Vec<Summary>, Error> {
         self.list_by("label", label).await
+    }
+
+    /// Every container of the engine, whoever's, stopped ones included. An answer is complete.
+    pub async fn list_all(&self) -> Result<Vec<Summary>, Error> {
+        self.list_where("list containers", HashMap::new()).await
     }
 
     /// The container whose id begins with `prefix`.
@@ -101,18 +108,20 @@ impl Docker {
 
     async fn list_by(&self, filter: &str, value: &str) -> Result<Vec<Summary>, Error> {
         let call = format!("list containers with {filter} {value}");
+        let filters = HashMap::from([(filter.to_owned(), vec![value.to_owned()])]);
+        self.list_where(&call, filters).await
+    }
+
+    async fn list_where(&self, call: &str, filters: HashMap<String, Vec<String>>) -> Result<Vec<Summary>, Error> {
         let options = ListContainersOptions {
             all: true,
-            filters: Some(HashMap::from([(filter.to_owned(), vec![value.to_owned()])])),
+            filters: (!filters.is_empty()).then_some(filters),
             ..Default::default()
         };
         let answer = self
-            .query(&call, async move |docker| docker.list_containers(Some(options)).await)
+            .query(call, async move |docker| docker.list_containers(Some(options)).await)
             .await?;
-        answer
-            .into_iter()
-            .map(|summary| Summary::read(&call, summary))
-            .collect()
+        answer.into_iter().map(|summary| Summary::read(call, summary)).collect()
     }
 }
 
@@ -140,6 +149,10 @@ impl Summary {
                 .unwrap_or_default(),
             state: answer.state.map(|state| state.to_string()).unwrap_or_default(),
             labels: answer.labels.unwrap_or_default().into_iter().collect(),
+            network_mode: answer
+                .host_config
+                .and_then(|host| host.network_mode)
+                .unwrap_or_default(),
         })
     }
 }

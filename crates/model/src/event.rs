@@ -106,7 +106,16 @@ events! {
     /// A registry row is gone.
     RegistryRowEvicted { container: ContainerId, why: String, }
     /// An identity check failed. The session stays open for containment.
-    AgentUntrusted { reason: UntrustedReason, detail: String, }
+    AgentUntrusted {
+        reason: UntrustedReason,
+        detail: String,
+        /// It was somebody else who failed it: a second process on the agent's socket, a container with its labels.
+        /// The agent's own session is judged as before.
+        #[serde(default)]
+        intruder: bool,
+    }
+    /// The peer of the session is who it says. Said once until that changes.
+    AgentTrusted { container: ContainerId, start: u64, }
     InitStarted { container: ContainerId, start: u64, steps: u32, }
     InitStepStarted { name: String, index: u32, count: u32, key: String, }
     /// A step asked for its `n`th effect, which is about to be carried out.
@@ -139,10 +148,30 @@ events! {
     /// The agent's command ended.
     MainExited { container: ContainerId, start: u64, code: i32, signal: Option<i32>, oom: bool, }
     ReapDegraded { reason: String, }
-    ContainerStarted { container: ContainerId, }
-    ContainerDied { container: ContainerId, exit_code: i64, }
+    /// The container runs; whether its init is who it should be, StartBegan says.
+    ContainerStarted {
+        container: ContainerId,
+        /// How many starts were numbered before this one.
+        #[serde(default)]
+        after: u64,
+    }
+    /// The container doesn't run any more.
+    ContainerDied {
+        container: ContainerId,
+        exit_code: i64,
+        /// Which start ended; 0 for one that was never attested.
+        #[serde(default)]
+        start: u64,
+    }
+    /// Everything in the container is held by its own freezer, clawkerd too. It isn't how clawker freezes an agent.
+    ContainerPaused { container: ContainerId, }
+    ContainerUnpaused { container: ContainerId, }
     ContainerOom { container: ContainerId, }
-    ContainerDestroyed { container: ContainerId, }
+    ContainerDestroyed {
+        container: ContainerId,
+        #[serde(default)]
+        seen: Seen,
+    }
     ContainerHealth { container: ContainerId, healthy: bool, detail: String, }
     ContainerNetworkConnected { container: ContainerId, network: String, }
     NetnsShared { container: ContainerId, foreign: ContainerId, }
@@ -215,6 +244,19 @@ pub struct Cause {
     /// Sequence number of the event that led to it; 0 for an operator.
     pub event: u64,
     pub at_ms: u64,
+}
+
+/// How it is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seen {
+    /// The engine's event said so, and a look agreed.
+    #[default]
+    Event,
+    /// Two complete lists in a row lacked it: the event was lost.
+    Relist,
+    /// It was done by this control plane.
+    Own,
 }
 
 /// A row of the agents' registry: who proved to be whom.
@@ -302,7 +344,7 @@ macro_rules! snake_display {
         }
     )*};
 }
-snake_display!(SessionFailure, UntrustedReason, InitFailure, Axis);
+snake_display!(SessionFailure, UntrustedReason, InitFailure, Seen, Axis);
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,16 @@
-use clawker_wire::admin::{AgentView, ListAgentsRequest};
+use clawker_wire::admin::ListAgentsRequest;
 
 use crate::client::{Client, answer};
 use crate::error::CommandError;
 use crate::table::Listing;
 use crate::term::Term;
-use crate::text::{ago, short_name};
+use crate::text::{ago, brief, short_name};
+use crate::view::{object, status};
 
 /// List agents
 ///
 /// Those that run, sorted by project and agent; with `--all` those that don't, too. CONTAINMENT is what is in
-/// force, as read back from the kernel.
+/// force, as read back from the kernel; SEEN is how long ago its clawkerd was heard. `inspect` tells the rest.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,6 +30,7 @@ const TITLES: &[&str] = &[
     "SESSION",
     "TRUST",
     "PLAN",
+    "SEEN",
     "CREATED",
     "IMAGE",
     "COMMAND",
@@ -60,6 +62,7 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
             agent.session.clone(),
             agent.trust.clone(),
             agent.plan.clone(),
+            brief(now, agent.last_seen_ms),
             ago(now, agent.created_ms),
             agent.image.clone(),
             agent.command.clone(),
@@ -71,35 +74,4 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
             .await?;
     }
     Ok(0)
-}
-
-fn status(agent: &AgentView) -> String {
-    match (agent.status.as_str(), agent.exit_code, agent.health.as_str()) {
-        ("exited", Some(code), _) => format!("exited ({code})"),
-        ("running", _, health @ ("healthy" | "unhealthy")) => format!("running ({health})"),
-        (status, _, _) => status.to_owned(),
-    }
-}
-
-fn object(agent: &AgentView) -> serde_json::Value {
-    serde_json::json!({
-        "name": agent.name,
-        "project": agent.project,
-        "agent": agent.agent,
-        "container_id": agent.container_id,
-        "image": agent.image,
-        "command": agent.command,
-        "status": agent.status,
-        "exit_code": agent.exit_code,
-        "health": agent.health,
-        "session": agent.session,
-        "trust": agent.trust,
-        "plan": agent.plan,
-        "containment": agent.containment,
-        "start": agent.start,
-        "init_pid": agent.init_pid,
-        "owner": agent.owner,
-        "created_ms": agent.created_ms,
-        "last_seen_ms": agent.last_seen_ms,
-    })
 }

@@ -4,11 +4,12 @@ use crate::client::{Client, answer};
 use crate::error::CommandError;
 use crate::table::Listing;
 use crate::term::Term;
-use crate::text::{age, count, plain};
+use crate::text::{age, brief, count, plain};
 
 /// Show how the control plane is
 ///
-/// Its version and life, the engine, how many agents it holds a session with, and what is degraded.
+/// Its version and life, the engine, how many agents it holds a session with, and what is degraded: since when, why,
+/// and what to do about it. What is degraded is tried again without being asked.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -51,10 +52,14 @@ pub async fn run(_: Args, client: &mut Client, term: &mut Term) -> Result<u8, Co
     }
     if !status.subsystems.is_empty() {
         term.line("").await?;
-        let mut listing = Listing::new(&["SUBSYSTEM", "STATE", "DETAIL"], &["DETAIL"]);
+        let now = term.world.now_ms();
+        let mut listing = Listing::new(&["SUBSYSTEM", "STATE", "SINCE", "DETAIL"], &["DETAIL"]);
         for subsystem in &status.subsystems {
-            let state = if subsystem.degraded { "degraded" } else { "ok" };
-            listing.push([subsystem.name.as_str(), state, subsystem.detail.as_str()]);
+            let (state, since) = match subsystem.degraded {
+                true => ("degraded", brief(now, subsystem.since_ms)),
+                false => ("ok", String::new()),
+            };
+            listing.push([subsystem.name.as_str(), state, &since, subsystem.detail.as_str()]);
         }
         for line in listing.lines(term.width) {
             let line = if line.contains(" degraded") {
@@ -63,6 +68,15 @@ pub async fn run(_: Args, client: &mut Client, term: &mut Term) -> Result<u8, Co
                 line
             };
             term.line(&line).await?;
+        }
+        for subsystem in status.subsystems.iter().filter(|subsystem| subsystem.degraded) {
+            // The table cuts what doesn't fit; here it is whole.
+            term.line("").await?;
+            let name = term.yellow(&plain(&subsystem.name));
+            term.line(&format!("{name}: {}", plain(&subsystem.detail))).await?;
+            if !subsystem.hint.is_empty() {
+                term.line(&format!("  → {}", plain(&subsystem.hint))).await?;
+            }
         }
     }
     if !status.plugins.is_empty() {
@@ -81,7 +95,11 @@ fn object(status: &Status) -> serde_json::Value {
     let subsystems: Vec<_> = status
         .subsystems
         .iter()
-        .map(|s| serde_json::json!({"name": s.name, "degraded": s.degraded, "detail": s.detail}))
+        .map(|s| {
+            serde_json::json!({
+                "name": s.name, "degraded": s.degraded, "detail": s.detail, "since_ms": s.since_ms, "hint": s.hint,
+            })
+        })
         .collect();
     let plugins: Vec<_> = status
         .plugins

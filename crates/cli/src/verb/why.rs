@@ -70,6 +70,7 @@ fn who(by: &str) -> String {
     match by.split_once(':') {
         Some(("policy", name)) => format!("policy {name}"),
         Some(("operator", peer)) => format!("operator {}", peer.replace(':', " ")),
+        Some(("host", part)) => format!("rule of the host ({part})"),
         _ if by == "host" => "rule of the host".to_owned(),
         _ => by.into_owned(),
     }

@@ -238,7 +238,7 @@ impl AdminService for Fake {
 
     async fn get_agent(&self, request: Request<AgentRef>) -> Answer<AgentView> {
         let name = request.into_inner().agent;
-        let found = self.with(|scene| scene.agents.iter().find(|agent| agent.name == name).cloned());
+        let found = self.with(|scene| scene.agents.iter().find(|agent| agent.name.ends_with(&name)).cloned());
         found
             .map(Response::new)
             .ok_or_else(|| Status::not_found("not in this play"))

@@ -1,5 +1,7 @@
 //! What `ps`, `why`, `status`, `events` and `logs` show.
 
+use std::collections::BTreeMap;
+
 use clawker_wire::admin::*;
 use insta::assert_snapshot;
 
@@ -25,6 +27,53 @@ fn scout() -> AgentView {
         command: "python -m scout --site https://example.org".into(),
         owner: "uid:0".into(),
         created_ms: NOW - 240_000,
+        session_since_ms: NOW - 200_000,
+        session_address: "unix:abcdefghijklmnopqrstuv".into(),
+        session_attempts: 1,
+        session_detail: String::new(),
+        trust_detail: String::new(),
+        trust_since_ms: NOW - 199_000,
+        registered: true,
+        generation: 3,
+        intruder: None,
+        plan_detail: String::new(),
+        command_state: "running".into(),
+        containment_asked: "locked, frozen".into(),
+        health_detail: String::new(),
+        ended: None,
+    }
+}
+
+/// An agent of which there is more to say.
+fn suspect() -> AgentView {
+    AgentView {
+        session: "broken".into(),
+        session_attempts: 4,
+        session_detail: "the stream ended".into(),
+        trust: "cert_expired".into(),
+        trust_detail: "not after 2026-01-31T08:00:00Z".into(),
+        registered: false,
+        intruder: Some(Intruder {
+            reason: "peer_mismatch".into(),
+            detail: "pid 77 isn't the init 4711".into(),
+            at_ms: NOW - 60_000,
+        }),
+        plan: "failed: git".into(),
+        plan_detail: "git: exit_nonzero: 128".into(),
+        command_state: "waiting".into(),
+        containment: String::new(),
+        containment_asked: "locked".into(),
+        health: "unhealthy".into(),
+        health_detail: "exit 1".into(),
+        exit_code: Some(7),
+        ended: Some(Ended {
+            start: 1,
+            code: 137,
+            signal: 9,
+            oom: true,
+            at_ms: NOW - 300_000,
+        }),
+        ..scout()
     }
 }
 
@@ -53,9 +102,9 @@ fn stage() -> Stage {
 async fn ps_for_people() {
     let seen = stage().run(&["ps", "--all"], Props::default()).await;
     assert_snapshot!(seen.out(), @r#"
-    AGENT      STATUS             CONTAINMENT     SESSION    TRUST    PLAN  CREATED        IMAGE                              COMMAND
-    once       exited (7)         open            none       trusted  done  25 hours ago   busybox                            sh -c 'exit 7'
-    web.scout  running (healthy)  locked, frozen  connected  trusted  done  4 minutes ago  registry.example/agents/scout:1.4  python -m scout --site https://example.org
+    AGENT      STATUS             CONTAINMENT     SESSION    TRUST    PLAN  SEEN  CREATED        IMAGE                              COMMAND
+    once       exited (7)         open            none       trusted  done  0s    25 hours ago   busybox                            sh -c 'exit 7'
+    web.scout  running (healthy)  locked, frozen  connected  trusted  done  0s    4 minutes ago  registry.example/agents/scout:1.4  python -m scout --site https://example.org
     "#);
 }
 
@@ -69,24 +118,135 @@ async fn ps_fits_the_terminal() {
     }
     let seen = stage().run(&["ps"], Props::terminal(120)).await;
     assert_snapshot!(seen.out(), @r#"
-    AGENT      STATUS             CONTAINMENT     SESSION    TRUST    PLAN  CREATED        IMAGE             COMMAND
-    once       exited (7)         open            none       trusted  done  25 hours ago   busybox           sh -c 'exit 7'
-    web.scout  running (healthy)  locked, frozen  connected  trusted  done  4 minutes ago  registry.exampl…  python -m scou…
+    AGENT      STATUS             CONTAINMENT     SESSION    TRUST    PLAN  SEEN  CREATED        IMAGE          COMMAND
+    once       exited (7)         open            none       trusted  done  0s    25 hours ago   busybox        sh -c 'exit 7'
+    web.scout  running (healthy)  locked, frozen  connected  trusted  done  0s    4 minutes ago  registry.exa…  python -m s…
     "#);
     let seen = stage().run(&["ps"], Props::terminal(80)).await;
     assert_snapshot!(seen.out(), @r#"
-    AGENT      STATUS             CONTAINMENT     SESSION    TRUST    PLAN
-    once       exited (7)         open            none       trusted  done
-    web.scout  running (healthy)  locked, frozen  connected  trusted  done
+    AGENT      STATUS             CONTAINMENT     SESSION    TRUST    PLAN  SEEN
+    once       exited (7)         open            none       trusted  done  0s
+    web.scout  running (healthy)  locked, frozen  connected  trusted  done  0s
     "#);
 }
 
 #[tokio::test]
 async fn ps_for_programs() {
     let seen = stage().run(&["ps", "--json"], Props::default()).await;
-    assert_snapshot!(seen.out().lines().next().unwrap_or_default(), @r#"{"agent":"scout","command":"sh -c 'exit 7'","container_id":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc","containment":"open","created_ms":1769760000000,"exit_code":7,"health":"","image":"busybox","init_pid":4711,"last_seen_ms":1769849999100,"name":"clawker.once","owner":"uid:0","plan":"done","project":"web","session":"none","start":2,"status":"exited","trust":"trusted"}"#);
+    assert_snapshot!(seen.out().lines().next().unwrap_or_default(), @r#"{"agent":"scout","command":"sh -c 'exit 7'","command_state":"running","container_id":"cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc","containment":"open","containment_asked":"locked, frozen","created_ms":1769760000000,"ended":null,"exit_code":7,"generation":3,"health":"","health_detail":"","image":"busybox","init_pid":4711,"intruder":null,"last_seen_ms":1769849999100,"name":"clawker.once","owner":"uid:0","plan":"done","plan_detail":"","project":"web","registered":true,"session":"none","session_address":"unix:abcdefghijklmnopqrstuv","session_attempts":1,"session_detail":"","session_since_ms":1769849800000,"start":2,"status":"exited","trust":"trusted","trust_detail":"","trust_since_ms":1769849801000}"#);
     let seen = stage().run(&["ps", "-q"], Props::default()).await;
     assert_eq!(seen.out(), "once\nweb.scout\n");
+}
+
+#[tokio::test]
+async fn inspect_tells_what_is_known_and_why() {
+    let stage = Stage::new();
+    stage.fake.with(|scene| scene.agents = vec![scout()]);
+    let seen = stage.run(&["inspect", "web.scout"], Props::default()).await;
+    assert_snapshot!(seen.out(), @r#"
+    web.scout
+      Status       running (healthy), start 2, init 4711
+      Session      connected, for 3 minutes
+      Address      unix:abcdefghijklmnopqrstuv
+      Trust        trusted, for 3 minutes
+      Registry     registered, generation 3
+      Plan         done
+      Command      python -m scout --site https://example.org (running)
+      Containment  locked, frozen
+      Last seen    just now
+      Image        registry.example/agents/scout:1.4
+      Container    cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+      Owner        uid:0
+      Created      4 minutes ago
+    "#);
+    stage.fake.with(|scene| scene.agents = vec![suspect()]);
+    let seen = stage.run(&["inspect", "web.scout"], Props::default()).await;
+    assert_snapshot!(seen.out(), @r#"
+    web.scout
+      Status       running (unhealthy), start 2, init 4711
+      Health       exit 1
+      Session      broken, for 3 minutes, 4 attempts: the stream ended
+      Address      unix:abcdefghijklmnopqrstuv
+      Trust        cert_expired, for 3 minutes: not after 2026-01-31T08:00:00Z
+      Registry     not registered
+      Intruder     peer_mismatch, 60 seconds ago: pid 77 isn't the init 4711
+      Plan         failed: git: git: exit_nonzero: 128
+      Command      python -m scout --site https://example.org (waiting)
+      Containment  nothing is in force; asked for: locked
+      Last exit    signal 9, out of memory, start 1, 5 minutes ago
+      Last seen    just now
+      Image        registry.example/agents/scout:1.4
+      Container    cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+      Owner        uid:0
+      Created      4 minutes ago
+    "#);
+}
+
+/// What programs read has the fields that docs/json.md names, and no others, each of the type it has there.
+#[tokio::test]
+async fn json_is_as_it_is_documented() {
+    let page = include_str!("../../../../docs/json.md");
+    let stage = Stage::new();
+    stage.fake.with(|scene| {
+        scene.agents = vec![suspect()];
+        scene.status = healthy();
+    });
+    for (heading, line) in [
+        ("## An agent", ["inspect", "web.scout", "--json"].as_slice()),
+        ("## The control plane", &["status", "--json"]),
+    ] {
+        let section = page.split_once(heading).expect(heading).1;
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let documented: BTreeMap<&str, &str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `"))
+            .filter_map(|line| line.split_once("` | "))
+            .filter_map(|(field, rest)| Some((field, rest.split_once(" |")?.0)))
+            .collect();
+        let seen = stage.run(line, Props::default()).await;
+        let object: serde_json::Value = serde_json::from_str(&seen.out()).expect("JSON");
+        let mut shown = BTreeMap::new();
+        fields("", &object, &mut shown);
+        let shown: BTreeMap<&str, &str> = shown.iter().map(|(field, kind)| (field.as_str(), *kind)).collect();
+        let missing: Vec<_> = shown
+            .iter()
+            .filter(|field| !documented.contains_key(*field.0))
+            .collect();
+        assert!(missing.is_empty(), "docs/json.md doesn't have {missing:?}");
+        for (field, kind) in documented {
+            let kind = kind.trim_end_matches(" or null");
+            assert_eq!(shown.get(field), Some(&kind), "`{field}` of docs/json.md");
+        }
+    }
+}
+
+/// Every field with its type; `plugins[].name` is in each plugin.
+fn fields(prefix: &str, value: &serde_json::Value, into: &mut BTreeMap<String, &'static str>) {
+    use serde_json::Value;
+    let kind = match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let at = if prefix.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{prefix}.{key}")
+                };
+                fields(&at, value, into);
+            }
+            "object"
+        }
+        Value::Array(items) => {
+            items.iter().for_each(|item| fields(&format!("{prefix}[]"), item, into));
+            "list"
+        }
+        Value::String(_) => "text",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "boolean",
+        Value::Null => "null",
+    };
+    if !prefix.is_empty() && !prefix.ends_with("[]") {
+        into.insert(prefix.to_owned(), kind);
+    }
 }
 
 #[tokio::test]
@@ -173,15 +333,18 @@ async fn status_for_people() {
     Cgroups        v1, cgroupfs
     Agents         3 agents, 1 session
 
-    SUBSYSTEM  STATE     DETAIL
-    docker     ok
-    netfilter  degraded  nf_tables: no such file
+    SUBSYSTEM  STATE     SINCE  DETAIL
+    docker     ok        -
+    netfilter  degraded  2m     nf_tables: no such file
+
+    netfilter: nf_tables: no such file
+      → load the module
 
     PLUGIN        VERSION  KIND    MODE     DIGEST
     egress-guard  0.1.0    policy  enforce  dddddddddddd
     "#);
     let seen = stage.run(&["status", "--json"], Props::default()).await;
-    assert_snapshot!(seen.out(), @r#"{"agents":3,"cgroup":"v1, cgroupfs","cp_life":"k3v9","engine":"Docker 20.10.24, API 1.41","journal_seq":1234,"plugins":[{"digest":"dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd","kind":"policy","mode":"enforce","name":"egress-guard","version":"0.1.0"}],"sessions":1,"started_ms":1769839200000,"state_dir":"/var/lib/clawker","subsystems":[{"degraded":false,"detail":"","name":"docker"},{"degraded":true,"detail":"nf_tables: no such file","name":"netfilter"}],"version":"0.1.0"}"#);
+    assert_snapshot!(seen.out(), @r#"{"agents":3,"cgroup":"v1, cgroupfs","cp_life":"k3v9","engine":"Docker 20.10.24, API 1.41","journal_seq":1234,"plugins":[{"digest":"dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd","kind":"policy","mode":"enforce","name":"egress-guard","version":"0.1.0"}],"sessions":1,"started_ms":1769839200000,"state_dir":"/var/lib/clawker","subsystems":[{"degraded":false,"detail":"","hint":"","name":"docker","since_ms":0},{"degraded":true,"detail":"nf_tables: no such file","hint":"load the module","name":"netfilter","since_ms":1769849875000}],"version":"0.1.0"}"#);
 }
 
 #[tokio::test]
@@ -219,13 +382,14 @@ fn healthy() -> Status {
         subsystems: vec![
             Subsystem {
                 name: "docker".into(),
-                degraded: false,
-                detail: String::new(),
+                ..Subsystem::default()
             },
             Subsystem {
                 name: "netfilter".into(),
                 degraded: true,
                 detail: "nf_tables: no such file".into(),
+                since_ms: NOW - 125_000,
+                hint: "load the module".into(),
             },
         ],
         plugins: vec![PluginView {
@@ -358,6 +522,8 @@ async fn a_hostile_agent_does_not_draw_on_the_terminal() {
         vec!["ps"],
         vec!["ps", "-q"],
         vec!["ps", "--json"],
+        vec!["inspect", "a"],
+        vec!["inspect", "a", "--json"],
         vec!["why", "a"],
         vec!["why", "a", "--json"],
         vec!["events"],

@@ -6,7 +6,7 @@
 //! ```
 
 use clawker_docker::{CreateContainer, Docker, Image};
-use clawker_model::event::{AgentCreateFailed, AgentCreated, AgentCreating, OperatorCommand};
+use clawker_model::event::{AgentCreateFailed, AgentCreated, AgentCreating, OperatorCommand, Seen};
 use clawker_model::{AgentSpec, ContainerId, Egress, FullName, Mount, Network, Resources, RunId, exit};
 use clawker_store::AgentRecord;
 use clawker_wire::admin::{CreateAgentRequest, CreateAgentResponse, Secret};
@@ -155,7 +155,6 @@ async fn make(
         Ok::<_, Fault>(())
     };
     if let Err(fault) = rest.await {
-        core.agents.removed(name).await;
         secrets::discard(&core.secrets_dir(&id)).await;
         if let Err(error) = core.docker.remove(&id, true).await {
             core.board
@@ -165,6 +164,7 @@ async fn make(
                 )
                 .await;
         }
+        core.agents.gone(&id, Seen::Own).await;
         return Err(fault);
     }
     Ok(id)

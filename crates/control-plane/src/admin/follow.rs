@@ -94,6 +94,8 @@ impl Reader {
                     code,
                 )
             }
+            // It was somebody else.
+            Event::AgentUntrusted(untrusted) if untrusted.intruder => Meaning::Nothing,
             // Both heal by themselves: a new leaf, a registry that answers again.
             Event::AgentUntrusted(untrusted)
                 if matches!(
@@ -298,6 +300,7 @@ mod tests {
         let died = ContainerDied {
             container: container(1),
             exit_code: 137,
+            start: 2,
         }
         .into();
         let mut reader = reader();
@@ -342,6 +345,7 @@ mod tests {
                 &AgentUntrusted {
                     reason,
                     detail: "x".into(),
+                    intruder: false,
                 }
                 .into(),
             )

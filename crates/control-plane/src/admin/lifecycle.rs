@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clawker_model::event::{AgentRemoved, MainExited};
+use clawker_model::event::{AgentRemoved, MainExited, Seen};
 use clawker_model::{ContainerId, Event, FullName, ProcessState};
 use clawker_wire::admin::start_progress::Body;
 use clawker_wire::admin::{Exit, StartAgentRequest, StartProgress};
@@ -179,14 +179,8 @@ pub async fn remove(core: &Core, found: &Found, force: bool) -> Result<(), Fault
         end_processes(core, &found.name, &container).await;
     }
     core.docker.remove(&container, true).await?;
-    if core.agents.removed(&found.name).await {
-        return Ok(());
-    }
-    // Nobody looked after it, or whoever saw Docker's own event was here first: the store knows which.
-    let record = core.store.agent(&found.name).await.ok().flatten();
-    if record.is_some_and(|record| record.container.as_ref() == Some(&container)) {
-        note_removed(core, &found.name, Some(container)).await;
-    }
+    // Whoever saw Docker's own event may have been here first.
+    core.agents.gone(&container, Seen::Own).await;
     Ok(())
 }
 

@@ -164,7 +164,7 @@ impl AdminService for Service {
 
     async fn get_agent(&self, request: Request<wire::AgentRef>) -> Answer<wire::AgentView> {
         let found = resolve(&self.core, &request.get_ref().agent).await?;
-        Ok(Response::new(status::view(&self.core, &found)))
+        Ok(Response::new(status::get(&self.core, &found).await))
     }
 
     async fn wait_agent(&self, request: Request<wire::AgentRef>) -> Answer<wire::Exit> {

@@ -1,10 +1,10 @@
 //! The directory: which agents there are, and how to reach their tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use clawker_model::event::{AgentRemoved, Cause};
-use clawker_model::{Action, AgentSpec, ContainerId, Egress, FullName, RunId};
+use clawker_model::event::{AgentRemoved, Cause, ContainerDestroyed, RegistryRowEvicted, Seen};
+use clawker_model::{Action, AgentSpec, ContainerId, Egress, Event, FullName, RunId};
 use tokio_util::sync::CancellationToken;
 
 use super::AgentError;
@@ -17,6 +17,8 @@ use crate::core::{Core, now_ms};
 pub struct Agents {
     core: Weak<Core>,
     entries: Mutex<BTreeMap<FullName, Entry>>,
+    /// Containers that are being forgotten: whoever else notices their end has nothing to do.
+    leaving: Mutex<BTreeSet<ContainerId>>,
 }
 
 struct Entry {
@@ -31,6 +33,7 @@ impl Agents {
         Self {
             core,
             entries: Mutex::default(),
+            leaving: Mutex::default(),
         }
     }
 
@@ -103,23 +106,71 @@ impl Agents {
         Ok(())
     }
 
-    /// The container is gone: forgets the agent, with its run folder and its secrets. False if somebody else was
-    /// first, as when Docker's event and our own removal meet.
-    pub async fn removed(&self, name: &FullName) -> bool {
-        let Some(entry) = self.lock().remove(name) else {
+    /// The container is gone: forgets its agent, the registry's row, the run folder and the secrets. False if there is
+    /// nothing of it, or if somebody else is at it, as when Docker's event and our own removal meet.
+    pub async fn gone(&self, container: &ContainerId, seen: Seen) -> bool {
+        if !self.leaving().insert(container.clone()) {
+            return false;
+        }
+        let entry = {
+            let mut entries = self.lock();
+            let name = entries.iter().find(|(_, entry)| entry.container == *container);
+            let name = name.map(|(name, _)| name.clone());
+            name.and_then(|name| entries.remove_entry(&name))
+        };
+        if let Some((_, entry)) = &entry {
+            entry.stop.cancel();
+        }
+        let forgotten = match self.core() {
+            Ok(core) => self.forget(&core, container, entry, seen).await,
+            Err(_) => entry.is_some(),
+        };
+        self.leaving().remove(container);
+        forgotten
+    }
+
+    async fn forget(&self, core: &Core, container: &ContainerId, entry: Option<(FullName, Entry)>, seen: Seen) -> bool {
+        // A registry that can't be read keeps nobody: its row goes with the agent's, or by a later reconcile.
+        let row = core.store.registry_row(container).await.ok().flatten();
+        let record = match &entry {
+            Some(_) => None,
+            None => core.store.agent_by_container(container).await.ok().flatten(),
+        };
+        let of_record = record.map(|record| (record.spec.name, record.run));
+        let agent = entry.map(|(name, entry)| (name, entry.run)).or(of_record);
+        let Some(name) = agent
+            .as_ref()
+            .map(|(name, _)| name)
+            .or(row.as_ref().map(|row| &row.name))
+        else {
             return false;
         };
-        entry.stop.cancel();
-        let Ok(core) = self.core() else { return true };
-        let removed = AgentRemoved {
-            container: Some(entry.container.clone()),
+        let destroyed = ContainerDestroyed {
+            container: container.clone(),
+            seen,
         };
-        if let Err(error) = core.store.append(Some(name), removed).await {
-            core.board.degraded("journal", error.to_string()).await;
+        let mut rows: Vec<Event> = vec![destroyed.into()];
+        if row.is_some() {
+            let evicted = RegistryRowEvicted {
+                container: container.clone(),
+                why: format!("the container is gone ({seen})"),
+            };
+            rows.push(evicted.into());
         }
-        core.containment.forget(name).await;
-        self.discard_run(&entry.run).await;
-        let secrets = core.secrets_dir(&entry.container);
+        if agent.is_some() {
+            let container = Some(container.clone());
+            rows.push(AgentRemoved { container }.into());
+        }
+        for row in rows {
+            if let Err(error) = core.store.append(Some(name), row).await {
+                core.board.degraded("journal", format!("{name} is gone: {error}")).await;
+            }
+        }
+        if let Some((name, run)) = &agent {
+            core.containment.forget(name).await;
+            self.discard_run(run).await;
+        }
+        let secrets = core.secrets_dir(container);
         if let Err(error) = std::fs::remove_dir_all(&secrets)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -164,6 +215,10 @@ impl Agents {
         self.core
             .upgrade()
             .ok_or_else(|| AgentError::Preparing("the control plane is ending".into()))
+    }
+
+    fn leaving(&self) -> std::sync::MutexGuard<'_, BTreeSet<ContainerId>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<FullName, Entry>> {

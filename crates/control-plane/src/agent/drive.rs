@@ -15,7 +15,8 @@ use std::sync::Arc;
 use clawker_engine::register::Attested;
 use clawker_identity::leaf::Claims;
 use clawker_model::event::{
-    AgentUntrusted, ContainerHealth, LeaseLost, SessionConnected, SessionHalfStopped, ThresholdCrossed, UntrustedReason,
+    AgentTrusted, AgentUntrusted, ContainerHealth, LeaseLost, SessionConnected, SessionHalfStopped, ThresholdCrossed,
+    UntrustedReason,
 };
 use clawker_model::{ContainerId, FullName, IdentityState, RunId};
 use clawker_proc::cgroup::AgentCgroup;
@@ -174,7 +175,7 @@ pub async fn drive(
     };
     let distrusted = match (trusted, record, peer.claims) {
         (Ok(()), Some(record), Some(claims)) => {
-            ctx.status.send_modify(|status| status.trust = Trust::Trusted);
+            ctx.trust().await?;
             ctx.session.send_replace(Some(session.clone()));
             let served = ctx
                 .serve(record, ack, &session, claims, generation, &mut line, main_exited)
@@ -299,6 +300,19 @@ impl Context {
         Ok(())
     }
 
+    async fn trust(&self) -> Result<(), AgentError> {
+        let news = !self.trusted();
+        self.status.send_modify(|status| status.trust = Trust::Trusted);
+        if news {
+            let trusted = AgentTrusted {
+                container: self.container.clone(),
+                start: self.start,
+            };
+            self.core.store.append(Some(&self.name), trusted).await?;
+        }
+        Ok(())
+    }
+
     pub async fn distrust(&self, reason: UntrustedReason, detail: String) -> Result<(), AgentError> {
         let news = self.status.borrow().trust != Trust::Untrusted(reason);
         self.status
@@ -307,7 +321,14 @@ impl Context {
         if news && !(reason == UntrustedReason::RegisterFailed && detail.is_empty()) {
             self.core
                 .store
-                .append(Some(&self.name), AgentUntrusted { reason, detail })
+                .append(
+                    Some(&self.name),
+                    AgentUntrusted {
+                        reason,
+                        detail,
+                        intruder: false,
+                    },
+                )
                 .await?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The end of a start: Docker's word on how it ended, journaled before anything follows from it.
 
 use clawker_docker::Inspect;
-use clawker_model::event::{ContainerDied, InitFailed, InitFailure, MainExited};
+use clawker_model::event::{ContainerDied, InitFailed, InitFailure, MainExited, Seen};
 use clawker_model::{ContainerId, FullName};
 use clawker_proc::cgroup::AgentCgroup;
 use clawker_store::InitProgress;
@@ -57,6 +57,7 @@ impl Ended<'_> {
         let died = ContainerDied {
             container: self.container.clone(),
             exit_code: code,
+            start,
         };
         store.append(Some(self.name), died).await?;
 
@@ -128,7 +129,7 @@ impl Ended<'_> {
                 return Ok::<_, AgentError>(());
             }
             self.core.docker.remove(self.container, true).await?;
-            self.core.agents.removed(self.name).await;
+            self.core.agents.gone(self.container, Seen::Own).await;
             Ok(())
         };
         if let Err(error) = removed.await {

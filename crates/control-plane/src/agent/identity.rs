@@ -177,6 +177,7 @@ pub async fn note_leak(core: &Core, peer: &Peer, container: &ContainerId) -> Res
     let untrusted = AgentUntrusted {
         reason: UntrustedReason::ThumbprintMismatch,
         detail: format!("container {} showed its leaf and proved its key", container.short()),
+        intruder: false,
     };
     core.store.append(Some(&owner.row.name), untrusted).await?;
     if let Some(handle) = core.agents.get(&owner.row.name) {

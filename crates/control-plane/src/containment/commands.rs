@@ -73,6 +73,7 @@ impl Task {
                 action,
                 by,
                 reason,
+                event,
                 reply,
             } => {
                 if !self.agents.contains_key(&agent) {
@@ -85,7 +86,7 @@ impl Task {
                     by,
                     action,
                     reason,
-                    event: 0,
+                    event,
                     at_ms: now_ms(),
                 };
                 self.take(

@@ -38,6 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bus::Subscription;
 use crate::core::Board;
 
 pub use policies::{FailMode, Mode, Policy};
@@ -78,6 +79,15 @@ pub struct View {
     pub causes: Vec<Cause>,
     /// What the kernel said last, for people.
     pub read_back: String,
+}
+
+/// Which rule of the host asks for containment, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    pub part: &'static str,
+    /// The row that led to it.
+    pub event: u64,
+    pub reason: String,
 }
 
 /// The answer to an operator.
@@ -137,6 +147,8 @@ enum Command {
         action: Action,
         by: String,
         reason: String,
+        /// The row that led to it; 0 for an operator.
+        event: u64,
         reply: Answer<Outcome>,
     },
     Release {
@@ -179,7 +191,7 @@ fn spawn_with(parts: task::Parts, tasks: &TaskTracker) -> Handle {
     let (commands, queue) = mpsc::channel(COMMANDS);
     let views = Views::default();
     // Subscribed here, so that no row is missed between this call and the task's first look.
-    let bus = parts.store.subscribe();
+    let bus = Subscription::from_now(&parts.store);
     tasks.spawn(task::Task::new(parts, views.clone()).run(queue, bus));
     Handle { commands, views }
 }
@@ -247,6 +259,21 @@ impl Handle {
             action,
             by,
             reason,
+            event: 0,
+            reply,
+        })
+        .await
+    }
+
+    /// As [`Handle::contain`], by a rule of the host's own that an operator may release.
+    pub async fn contain_by_host(&self, agent: &FullName, action: Action, host: Host) -> Result<Outcome, ContainError> {
+        let by = format!("host:{}", host.part);
+        self.ask(|reply| Command::Contain {
+            agent: agent.clone(),
+            action,
+            by,
+            reason: host.reason,
+            event: host.event,
             reply,
         })
         .await

@@ -1,4 +1,4 @@
-//! Reads the journal: what policies have to know when the control plane begins, and what the bus left out.
+//! Reads the journal: what policies have to know when the control plane begins.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -77,16 +77,4 @@ pub(super) fn note_denied(denied: &mut HashMap<FullName, u64>, row: &Row) {
         Event::StartBegan(_) | Event::AgentRemoved(_) => drop(denied.remove(agent)),
         _ => {}
     }
-}
-
-/// Rows after `seq`, when the bus has dropped some.
-pub(super) async fn missed(store: &Store, seq: u64) -> Result<Vec<Arc<Row>>, Error> {
-    let (until, mut after, mut rows) = (store.last_seq(), seq, Vec::new());
-    while after < until {
-        let page = store.rows(after, PAGE, None, None).await?;
-        let Some(last) = page.last() else { break };
-        after = last.seq;
-        rows.extend(page.into_iter().map(Arc::new));
-    }
-    Ok(rows)
 }

@@ -9,7 +9,7 @@ use clawker_model::event::{ActionFailed, ContainmentAsked, Released, ThresholdCr
 use clawker_model::{Axis, FullName, NetworkState, Row};
 use clawker_netfilter::{Netfilter, NetnsKey};
 use clawker_store::Store;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ use super::policies::{Judge, Queues, Rule};
 use super::watch::Finding;
 use super::windows::Windows;
 use super::{Answer, Command, Target, View, Views, rows};
+use crate::bus::{Notice, Subscription};
 use crate::core::{Board, now_ms};
 
 const TICK: Duration = Duration::from_secs(1);
@@ -83,7 +84,7 @@ impl Task {
         }
     }
 
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut bus: broadcast::Receiver<Arc<Row>>) {
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut bus: Subscription) {
         match rows::past(&self.parts.store, &self.parts.rules, &mut self.windows, now_ms()).await {
             Ok(past) => self.past = past,
             Err(error) => self.degrade(format!("reading the journal: {error}")),
@@ -106,10 +107,12 @@ impl Task {
                     Err(error) => tracing::error!(%error, "a piece of containment's work is lost"),
                 },
                 _ = ticks.tick() => self.tick().await,
-                row = bus.recv(), if rows_come => match row {
-                    Ok(row) => self.row(row).await,
-                    Err(broadcast::error::RecvError::Lagged(_)) => self.catch_up().await,
-                    Err(broadcast::error::RecvError::Closed) => rows_come = false,
+                notice = bus.next(), if rows_come => match notice {
+                    Ok(Some(Notice::Row(row))) => self.row(row).await,
+                    // They follow, one by one, so that commands aren't kept waiting.
+                    Ok(Some(Notice::Lagged(rows))) => tracing::warn!(rows, "containment is late"),
+                    Ok(None) => rows_come = false,
+                    Err(error) => self.degrade(format!("reading rows that the bus dropped: {error}")),
                 },
             }
         }
@@ -271,18 +274,6 @@ impl Task {
             if self.parts.rules[rule].wants(row.event.kind()) {
                 self.offer(rule, &name, row.clone()).await;
             }
-        }
-    }
-
-    /// The bus dropped rows: the journal has them.
-    async fn catch_up(&mut self) {
-        match rows::missed(&self.parts.store, self.past.last_seq).await {
-            Ok(missed) => {
-                for row in missed {
-                    self.row(row).await;
-                }
-            }
-            Err(error) => self.degrade(format!("reading rows that the bus dropped: {error}")),
         }
     }
 

@@ -235,10 +235,10 @@ pub struct AgentView {
     pub container_id: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub image: ::prost::alloc::string::String,
-    /// created, running, exited
+    /// created, running, paused, exited
     #[prost(string, tag = "6")]
     pub status: ::prost::alloc::string::String,
-    /// none, connecting, connected, frozen
+    /// none, connecting, connected, broken, frozen (the whole container is held by its freezer)
     #[prost(string, tag = "7")]
     pub session: ::prost::alloc::string::String,
     /// unknown, trusted, or an untrusted reason
@@ -267,6 +267,68 @@ pub struct AgentView {
     pub owner: ::prost::alloc::string::String,
     #[prost(uint64, tag = "18")]
     pub created_ms: u64,
+    #[prost(uint64, tag = "40")]
+    pub session_since_ms: u64,
+    /// E.g. `unix:<run id>`.
+    #[prost(string, tag = "41")]
+    pub session_address: ::prost::alloc::string::String,
+    /// Connections that it took, or has taken so far.
+    #[prost(uint32, tag = "42")]
+    pub session_attempts: u32,
+    /// Why it is broken, or why the last cycle of attempts was closed.
+    #[prost(string, tag = "43")]
+    pub session_detail: ::prost::alloc::string::String,
+    /// What led to the reason.
+    #[prost(string, tag = "44")]
+    pub trust_detail: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "45")]
+    pub trust_since_ms: u64,
+    /// The registry has a row of it.
+    #[prost(bool, tag = "46")]
+    pub registered: bool,
+    /// Of the identity in that row.
+    #[prost(uint64, tag = "47")]
+    pub generation: u64,
+    /// Whoever failed a check beside the agent's own session, last.
+    #[prost(message, optional, tag = "48")]
+    pub intruder: ::core::option::Option<Intruder>,
+    /// Why a step failed, whether or not the plan went on.
+    #[prost(string, tag = "49")]
+    pub plan_detail: ::prost::alloc::string::String,
+    /// waiting, ready, running, ended
+    #[prost(string, tag = "50")]
+    pub command_state: ::prost::alloc::string::String,
+    /// Asked for; `containment` is what is in force.
+    #[prost(string, tag = "51")]
+    pub containment_asked: ::prost::alloc::string::String,
+    #[prost(string, tag = "52")]
+    pub health_detail: ::prost::alloc::string::String,
+    /// How the command of the latest start ended.
+    #[prost(message, optional, tag = "53")]
+    pub ended: ::core::option::Option<Ended>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Intruder {
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ended {
+    #[prost(uint64, tag = "1")]
+    pub start: u64,
+    #[prost(int32, tag = "2")]
+    pub code: i32,
+    /// 0 without one.
+    #[prost(int32, tag = "3")]
+    pub signal: i32,
+    #[prost(bool, tag = "4")]
+    pub oom: bool,
+    #[prost(uint64, tag = "5")]
+    pub at_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttachInput {
@@ -613,6 +675,12 @@ pub struct Subsystem {
     pub degraded: bool,
     #[prost(string, tag = "3")]
     pub detail: ::prost::alloc::string::String,
+    /// When it began; 0 if it isn't degraded.
+    #[prost(uint64, tag = "4")]
+    pub since_ms: u64,
+    /// What a person can do about it.
+    #[prost(string, tag = "5")]
+    pub hint: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PluginView {

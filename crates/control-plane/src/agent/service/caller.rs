@@ -91,6 +91,7 @@ impl Gate for Caller {
         let untrusted = AgentUntrusted {
             reason: UntrustedReason::RegisterFailed,
             detail: format!("{reason}: {detail}"),
+            intruder: false,
         };
         for event in [registered.into(), untrusted.into()] {
             let event: clawker_model::Event = event;

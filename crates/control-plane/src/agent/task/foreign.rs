@@ -62,6 +62,7 @@ impl AgentTask {
         self.append(AgentUntrusted {
             reason: UntrustedReason::PeerMismatch,
             detail,
+            intruder: true,
         })
         .await;
     }
