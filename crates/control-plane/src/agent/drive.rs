@@ -301,7 +301,7 @@ impl Context {
     }
 
     async fn trust(&self) -> Result<(), AgentError> {
-        let news = !self.trusted();
+        let news = self.status.borrow().trust != Trust::Trusted;
         self.status.send_modify(|status| status.trust = Trust::Trusted);
         if news {
             let trusted = AgentTrusted {
