@@ -39,7 +39,7 @@ every_kind! {
     SessionHalfStopped PolicyDecided ContainmentAsked ActionIntended ActionApplied ActionFailed Released
     PluginInstalled PluginQuarantined SubsystemDegraded SubsystemRecovered IdentityRotated IdentityConfirmed
     IdentityRecovered IdentityLeaked IdentityRevoked AuthorityRotated
-    OperatorCommand
+    OperatorCommand RestartPlanned RestartsEnded RestartsBegun
 }
 
 /// Kinds that are history and no state: who did what, and what is about to be done.
@@ -53,7 +53,7 @@ macro_rules! changes_nothing {
 
 changes_nothing! {
     ActionIntended AuthorityRotated BundleIssued ContainerNetworkConnected ContainerOom EgressDenied ExecStarted InitEffectIntended
-    NetnsShared OperatorCommand PolicyDecided ThresholdCrossed
+    NetnsShared OperatorCommand PolicyDecided RestartPlanned RestartsBegun RestartsEnded ThresholdCrossed
 }
 
 /// Kinds that say no more than that the agent's clawkerd is there.
