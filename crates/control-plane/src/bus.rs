@@ -221,7 +221,16 @@ mod tests {
 
         async fn write(&self, rows: u32) {
             for seconds in 0..rows {
-                self.store.append(None, LeaseLost { seconds, then: clawker_model::OnOrphan::Freeze }).await.expect("append");
+                self.store
+                    .append(
+                        None,
+                        LeaseLost {
+                            seconds,
+                            then: clawker_model::OnOrphan::Freeze,
+                        },
+                    )
+                    .await
+                    .expect("append");
             }
         }
     }

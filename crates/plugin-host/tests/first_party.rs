@@ -123,6 +123,7 @@ fn untrusted(reason: UntrustedReason) -> Row {
     guests::row(AgentUntrusted {
         reason,
         detail: "as shown".into(),
+        intruder: false,
     })
 }
 
