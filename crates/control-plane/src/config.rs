@@ -2,10 +2,14 @@
 //!
 //! Reads and checks; opens nothing that it names. An error says file, key and what would be right.
 
+mod project;
+
 use std::path::{Path, PathBuf};
 
 use clawker_model::{OnFailure, When};
-use serde::{Deserialize, Serialize as _};
+use serde::Deserialize;
+
+pub use project::{ProjectConfig, ProjectKey};
 
 /// Where the file stands unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/clawker/control-plane.toml";
@@ -68,41 +72,6 @@ impl Default for JournalConfig {
             max_bytes: 1 << 30,
             max_age_days: 30,
         }
-    }
-}
-
-/// What a project's file (`clawker.yaml`) may do.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProjectConfig {
-    /// Keys that it may not use.
-    pub forbid: Vec<ProjectKey>,
-    /// The steps that it may use; without it, all.
-    pub plugins: Option<Vec<String>>,
-}
-
-/// A key of an agent in a project's file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProjectKey {
-    Command,
-    User,
-    Env,
-    Secrets,
-    Mounts,
-    Publish,
-    Network,
-    Egress,
-    Resources,
-    OnOrphan,
-    OnAbsent,
-    Restart,
-    Steps,
-}
-
-impl std::fmt::Display for ProjectKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.serialize(f)
     }
 }
 

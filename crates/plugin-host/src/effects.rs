@@ -1,8 +1,7 @@
 //! A step's effects: capped, compared with the recorded ones, answered from them or handed to the caller.
 
-use clawker_model::plan::{EXEC, WriteWhen};
-use clawker_model::{Effect, EffectNote, EffectResult, Piece, SecretForm};
-use serde::Serialize;
+use clawker_model::plan::WriteWhen;
+use clawker_model::{Effect, EffectResult, Piece, SecretForm};
 use wasmtime::{Result, bail};
 
 use crate::bindings::step::clawker::plugin::step_types::{self, EffectError};
@@ -10,6 +9,7 @@ use crate::bindings::step::clawker::plugin::{exec, read_file, secrets, write_fil
 use crate::limits::{
     MAX_ARGS, MAX_ARGS_BYTES, MAX_EFFECT_SECONDS, MAX_EFFECTS, MAX_FILE, MAX_PATH, MAX_PIECES, MAX_TAKEN,
 };
+use crate::note::note;
 use crate::state::{CallState, Ended, Replay};
 
 impl CallState {
@@ -284,48 +284,6 @@ fn no_nul(what: &str, text: &str) -> std::result::Result<(), String> {
     }
 }
 
-/// What the journal keeps of an effect. Secrets are in it by name alone.
-pub fn note(effect: &Effect) -> EffectNote {
-    let what = match effect {
-        Effect::Exec { argv, .. } => {
-            let program = argv.first().map(String::as_str).unwrap_or_default();
-            format!("{EXEC}`{program:.80}` with {} arguments", argv.len().saturating_sub(1))
-        }
-        Effect::WriteFile { path, .. } => format!("write-file `{path:.80}`"),
-        Effect::ReadFile { path, max, .. } => format!("read-file `{path:.80}`, at most {max} bytes"),
-    };
-    EffectNote {
-        what,
-        digest: mark(effect),
-    }
-}
-
-/// What the journal keeps of an effect's result.
-pub fn note_result(result: &EffectResult) -> EffectNote {
-    let what = match result {
-        EffectResult::Exec { code, stdout, stderr } => {
-            format!(
-                "exit code {code}, {} and {} bytes of output",
-                stdout.len(),
-                stderr.len()
-            )
-        }
-        EffectResult::WriteFile { written: true } => "written".into(),
-        EffectResult::WriteFile { written: false } => "left as it was".into(),
-        EffectResult::ReadFile { content } => format!("{} bytes", content.len()),
-        EffectResult::Failed { code, .. } => format!("failed: {code:.80}"),
-    };
-    EffectNote {
-        what,
-        digest: mark(result),
-    }
-}
-
-fn mark(value: &impl Serialize) -> String {
-    let json = serde_json::to_vec(value).unwrap_or_default();
-    crate::digest(&json).as_str().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,35 +371,5 @@ mod tests {
         for (entry, timeout) in [("A", 1), ("=b", 1), ("A=b", 0), ("A=b", 601)] {
             assert!(check(&with(entry, timeout)).is_err(), "{entry} {timeout}");
         }
-    }
-
-    #[test]
-    fn notes_tell_contents_apart_and_hold_none() {
-        let write = |text: &str, mode| Effect::WriteFile {
-            path: "/x".into(),
-            mode,
-            owner: None,
-            when: WriteWhen::Always,
-            content: vec![
-                Piece::bytes(text),
-                Piece::Secret {
-                    name: "TOKEN".into(),
-                    form: SecretForm::Plain,
-                },
-            ],
-        };
-        let first = note(&write("hunter2", 0o644));
-        assert_eq!((first.what.as_str(), first.digest.len()), ("write-file `/x`", 64));
-        assert_eq!(first, note(&write("hunter2", 0o644)));
-        assert_ne!(first, note(&write("hunter2", 0o600)));
-        assert_ne!(first, note(&write("hunter3", 0o644)));
-        assert_ne!(note(&exec(&["sh", "-c", "a"])), note(&exec(&["sh", "-c", "b"])));
-        let read = |content: &[u8]| {
-            note_result(&EffectResult::ReadFile {
-                content: content.to_vec(),
-            })
-        };
-        assert_eq!(read(b"hunter2").what, "7 bytes");
-        assert_ne!(read(b"hunter2"), read(b"hunter3"));
     }
 }

@@ -257,11 +257,8 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
         ),
         Event::InitStepCompleted(e) => end_step(tx, agent, fact.seq, &e.key, None),
         Event::InitStepFailed(e) => {
-            let failed = StepFailure {
-                start: e.start,
-                reason: e.reason,
-                detail: e.detail.clone(),
-            };
+            let (start, reason, detail) = (e.start, e.reason, e.detail.clone());
+            let failed = StepFailure { start, reason, detail };
             end_step(tx, agent, fact.seq, &e.key, Some(json(&failed)?))
         }
         Event::AgentReadyIntended(e) => run(
