@@ -197,7 +197,12 @@ fn unpack(backup: &Path, open: File, into: &Path) -> Result<Manifest, RestoreErr
         if entry.as_ref() != Some(&expected) || !is_ours(&listed.name) {
             return Err(damaged(format!("`{}` isn't as the manifest lists it", listed.name)));
         }
-        if unpack_one(&mut from, &expected, into)? != listed.sha256 {
+        let digest = unpack_one(&mut from, &expected, into).map_err(|error| match error {
+            // The archive's fault, and not that of the disk it is unpacked to.
+            RestoreError::File { source, .. } if source.kind() == io::ErrorKind::InvalidData => broken(source),
+            other => other,
+        })?;
+        if digest != listed.sha256 {
             return Err(damaged(format!(
                 "`{}` isn't what was backed up: its digest is another",
                 listed.name
