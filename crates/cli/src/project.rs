@@ -188,7 +188,7 @@ pub fn parse(text: &str) -> Result<ProjectFile, FileError> {
             max_aliases: 64,
             max_anchors: 64,
             max_documents: 1,
-        }.into(),
+        },
         strict_booleans: true,
         with_snippet: false,
     };

@@ -31,8 +31,8 @@ pub enum PluginsError {
     Load { path: PathBuf, source: LoadError },
     #[error("plugin host: {0}")]
     Host(#[from] clawker_plugin_host::Error),
-    #[error("there is no plugin `{name:.80}`")]
-    Unknown { name: String },
+    #[error("there is no plugin `{name:.80}`: `{name:.80}.wasm` isn't in {}", folder.display())]
+    Unknown { name: String, folder: PathBuf },
     #[error("`{key}` names `{name}`, which is a {found} plugin")]
     Kind {
         key: &'static str,
@@ -99,7 +99,10 @@ impl Plugins {
         let plugin = match known {
             Some(plugin) => plugin,
             None => {
-                let unknown = || PluginsError::Unknown { name: name.to_owned() };
+                let unknown = || PluginsError::Unknown {
+                    name: name.to_owned(),
+                    folder: self.folder.clone(),
+                };
                 let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
                 let path = self.folder.join(format!("{name}.wasm"));
                 if !is_name || !path.is_file() {

@@ -27,44 +27,6 @@ pub(crate) struct Fact<'a> {
     pub event: &'a Event,
 }
 
-/// Kinds that say something about no table of ours. A test holds that this and `apply` name every kind.
-#[cfg(test)]
-pub(crate) const NOT_PROJECTED: &[&str] = &[
-    "ControlPlaneStarted",
-    "ControlPlaneStopping",
-    "SessionConnecting",
-    "SessionFailed",
-    "SessionBroken",
-    "AgentRegistered",
-    "AgentUntrusted",
-    "AgentTrusted",
-    "ReapDegraded",
-    "ContainerStarted",
-    "ContainerDied",
-    "ContainerPaused",
-    "ContainerUnpaused",
-    "ContainerOom",
-    "ContainerDestroyed",
-    "ContainerHealth",
-    "ContainerNetworkConnected",
-    "NetnsShared",
-    "ExecStarted",
-    "ExecExited",
-    "EgressDenied",
-    "ThresholdCrossed",
-    "LeaseLost",
-    "SessionHalfStopped",
-    "ActionIntended",
-    "ActionApplied",
-    "ActionFailed",
-    "PluginInstalled",
-    "PluginQuarantined",
-    "SubsystemDegraded",
-    "SubsystemRecovered",
-    "OperatorCommand",
-    "AuthorityRotated",
-];
-
 /// Notes the last row that the transaction has applied.
 pub(crate) fn mark(tx: &Connection, seq: u64, hash: &Hash) -> rusqlite::Result<()> {
     tx.prepare_cached(

@@ -5,6 +5,9 @@
 //!    └──────────────────────────┴── remove (force: killed first) ───────┴──▶ gone, cgroups removed
 //! ```
 
+mod clock;
+mod mark;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,11 +22,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::task::TaskTracker;
 
+use clock::now;
+use mark::{MARK, is_a_rig, maker};
+
 use super::cgroups::Cgroups;
 use super::container::{Bind, Recipe, Spawner};
 
-/// In every id of a rig, behind the first twelve digits, which have to differ; the rig's pid follows.
-const MARK: &str = "c1a93e2d";
 /// Events that a slow listener may lag behind by; what is older is lost to it, as with Docker.
 const EVENTS: usize = 65_536;
 /// Containers that are being started at a time.
@@ -363,16 +367,6 @@ impl Engine {
     }
 }
 
-/// The pid of the rig that gave a container this id.
-fn maker(id: &str) -> Option<u32> {
-    let rest = id.get(12..)?.strip_prefix(MARK)?;
-    u32::from_str_radix(rest.get(..8)?, 16).ok()
-}
-
-fn is_a_rig(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "clawker-rig")
-}
-
 /// Its exit code, as Docker has it.
 async fn ended(pidfd: &Arc<OwnedFd>) -> Result<i32> {
     // SAFETY: an OwnedFd names the same open descriptor for as long as it lives.
@@ -385,40 +379,5 @@ async fn ended(pidfd: &Arc<OwnedFd>) -> Result<i32> {
             Some(status) => return Ok(128 + status.terminating_signal().unwrap_or(127)),
             None => ready.clear_ready(),
         }
-    }
-}
-
-/// RFC 3339, which nobody compares.
-fn now() -> String {
-    let seconds = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Howard Hinnant's civil_from_days, for days since 1970.
-    let z = days + 719_468;
-    let (era, doe) = (z / 146_097, z % 146_097);
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let year = yoe + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_rig_left_is_told_from_what_another_has() {
-        let id = format!("{}{MARK}{:08x}{}", "ab".repeat(6), 4711, "0".repeat(36));
-        assert_eq!((id.len(), maker(&id)), (64, Some(4711)));
-        assert_eq!(maker(&"ab".repeat(32)), None);
-        assert!(!is_a_rig(std::process::id()), "a test is no rig");
     }
 }

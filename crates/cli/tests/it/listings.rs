@@ -119,8 +119,8 @@ async fn ps_fits_the_terminal() {
     let seen = stage().run(&["ps"], Props::terminal(120)).await;
     assert_snapshot!(seen.out(), @r#"
     AGENT      STATUS             CONTAINMENT     SESSION    TRUST    PLAN  SEEN  CREATED        IMAGE          COMMAND
-    once       exited (7)         open            none       trusted  done  0s    25 hours ago   busybox        sh -c 'exit 7'
-    web.scout  running (healthy)  locked, frozen  connected  trusted  done  0s    4 minutes ago  registry.exa…  python -m s…
+    once       exited (7)         open            none       trusted  done  0s    25 hours ago   busybox        sh -c 'exit…
+    web.scout  running (healthy)  locked, frozen  connected  trusted  done  0s    4 minutes ago  registry.exa…  python -m…
     "#);
     let seen = stage().run(&["ps"], Props::terminal(80)).await;
     assert_snapshot!(seen.out(), @r#"
@@ -522,8 +522,8 @@ async fn a_hostile_agent_does_not_draw_on_the_terminal() {
         vec!["ps"],
         vec!["ps", "-q"],
         vec!["ps", "--json"],
-        vec!["inspect", "a"],
-        vec!["inspect", "a", "--json"],
+        vec!["inspect", HOSTILE],
+        vec!["inspect", HOSTILE, "--json"],
         vec!["why", "a"],
         vec!["why", "a", "--json"],
         vec!["events"],

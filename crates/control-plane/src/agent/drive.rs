@@ -9,15 +9,14 @@
 //! ```
 //! Dropping the future ends the connection and everything that it started here.
 
+mod standing;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use clawker_engine::register::Attested;
 use clawker_identity::leaf::Claims;
-use clawker_model::event::{
-    AgentTrusted, AgentUntrusted, ContainerHealth, LeaseLost, SessionConnected, SessionHalfStopped, ThresholdCrossed,
-    UntrustedReason,
-};
+use clawker_model::event::{ContainerHealth, LeaseLost, SessionConnected, SessionHalfStopped, UntrustedReason};
 use clawker_model::{ContainerId, FullName, IdentityState, RunId};
 use clawker_proc::cgroup::AgentCgroup;
 use clawker_store::AgentRecord;
@@ -32,7 +31,7 @@ use super::ceiling::{Counted, Open};
 use super::dial::dial;
 use super::identity::{self, Distrusted, Peer, PeerCell};
 use super::session::{Report, Session, SessionError};
-use super::status::{AgentStatus, SessionState, Trust};
+use super::status::{AgentStatus, SessionState};
 use super::{AgentError, keep, lease, prepare};
 use crate::containment::Target;
 use crate::core::Core;
@@ -280,58 +279,6 @@ impl Context {
         };
         bundle::send(stream, self.start, identity.generation, sealed, &cgroup).await?;
         Ok(identity)
-    }
-
-    /// Said once a start: whoever asks for more of them loses what it was given, or throws it away.
-    async fn too_many_bundles(&self, error: &AgentError) -> Result<(), AgentError> {
-        let mut said = false;
-        self.status.send_if_modified(|status| {
-            said = status.bundles_exhausted;
-            status.bundles_exhausted = true;
-            !said
-        });
-        if !said {
-            let crossed = ThresholdCrossed {
-                what: "identity bundles".into(),
-                detail: error.to_string(),
-            };
-            self.core.store.append(Some(&self.name), crossed).await?;
-        }
-        Ok(())
-    }
-
-    async fn trust(&self) -> Result<(), AgentError> {
-        let news = self.status.borrow().trust != Trust::Trusted;
-        self.status.send_modify(|status| status.trust = Trust::Trusted);
-        if news {
-            let trusted = AgentTrusted {
-                container: self.container.clone(),
-                start: self.start,
-            };
-            self.core.store.append(Some(&self.name), trusted).await?;
-        }
-        Ok(())
-    }
-
-    pub async fn distrust(&self, reason: UntrustedReason, detail: String) -> Result<(), AgentError> {
-        let news = self.status.borrow().trust != Trust::Untrusted(reason);
-        self.status
-            .send_modify(|status| status.trust = Trust::Untrusted(reason));
-        // A refused registration was journaled by whoever refused it.
-        if news && !(reason == UntrustedReason::RegisterFailed && detail.is_empty()) {
-            self.core
-                .store
-                .append(
-                    Some(&self.name),
-                    AgentUntrusted {
-                        reason,
-                        detail,
-                        intruder: false,
-                    },
-                )
-                .await?;
-        }
-        Ok(())
     }
 
     /// A trusted agent: prepare it, keep its identity, follow it until the connection or the trust ends.

@@ -56,7 +56,7 @@ async fn the_end_is_signed_every_thousand_rows() {
     let dir = tempfile::tempdir().expect("dir");
     let store = open(dir.path());
     let mut tasks = tokio::task::JoinSet::new();
-    for n in 0..2100 {
+    for n in 0..2600 {
         let store = store.clone();
         tasks.spawn(async move { store.append(None, denied(n)).await.expect("append") });
     }

@@ -8,6 +8,7 @@ mod crash;
 mod cursors;
 mod full;
 mod heads;
+mod kinds;
 mod opening;
 mod projecting;
 mod rebuild;

@@ -4,57 +4,6 @@ use clawker_model::event::*;
 use super::*;
 use crate::record::{EffectRecord, InitProgress, Restarts, StepEnd, StepFailure};
 
-/// Every event with a defined meaning for the projection, by its kind.
-const PROJECTED: &[&str] = &[
-    "AgentCreating",
-    "AgentCreated",
-    "AgentCreateFailed",
-    "AgentRemoved",
-    "StartBegan",
-    "BundleIssued",
-    "RegistryRowWritten",
-    "RegistryRowEvicted",
-    "InitStarted",
-    "InitStepStarted",
-    "InitEffectIntended",
-    "SessionConnected",
-    "InitEffectDone",
-    "InitStepCompleted",
-    "InitStepFailed",
-    "InitCompleted",
-    "InitFailed",
-    "AgentReadyIntended",
-    "AgentReadySent",
-    "RestartPlanned",
-    "RestartsEnded",
-    "RestartsBegun",
-    "MainExited",
-    "PolicyDecided",
-    "ContainmentAsked",
-    "Released",
-    "IdentityRotated",
-    "IdentityRevoked",
-    "IdentityConfirmed",
-    "IdentityRecovered",
-    "IdentityLeaked",
-];
-
-#[test]
-fn somebody_has_thought_about_every_kind() {
-    for kind in Event::KINDS {
-        let here = PROJECTED.contains(kind);
-        let not = crate::projection::NOT_PROJECTED.contains(kind);
-        assert!(
-            here != not,
-            "say in projection.rs whether `{kind}` changes the projection"
-        );
-    }
-    assert_eq!(
-        PROJECTED.len() + crate::projection::NOT_PROJECTED.len(),
-        Event::KINDS.len()
-    );
-}
-
 #[tokio::test]
 async fn restarts_are_counted_until_an_operator_starts_it() {
     let w = World::with_agent().await;

@@ -71,7 +71,7 @@ pub async fn run(
         cut: None,
     };
     let outcome = match running.recall().await? {
-        Ok(()) => running.to_the_end(spec, plugin).await?,
+        Ok(()) => running.run_to_its_end(spec, plugin).await?,
         Err(failed) => Err(failed),
     };
     running.replies.forget().await;
@@ -101,7 +101,7 @@ impl Running<'_> {
         Ok(Ok(()))
     }
 
-    async fn to_the_end(
+    async fn run_to_its_end(
         &mut self,
         spec: &AgentSpec,
         plugin: Arc<Plugin>,

@@ -80,11 +80,13 @@ pub fn body(kind: &str, c: u8, n: u64) -> Value {
         "AgentTrusted" | "AgentReadyIntended" => json!({"container": c, "start": n}),
         "InitStarted" => json!({"container": c, "start": n, "steps": 3}),
         "InitStepStarted" => json!({"name": "git", "index": n, "count": 3, "key": "k"}),
-        "InitEffectIntended" => json!({"key": "k", "n": n, "effect": {"effect": "read-file", "path": "/x", "max": 1}}),
-        "InitEffectDone" => json!({"key": "k", "n": n, "result": {"result": "write-file", "written": true}}),
+        "InitEffectIntended" => json!({"key": "k", "n": n, "effect": {"what": "read-file /x", "digest": "d"}}),
+        "InitEffectDone" => json!({"key": "k", "n": n, "result": {"what": "written", "digest": "d"}}),
         "InitStepCompleted" => json!({"name": "git", "index": n, "key": "k", "duration_ms": 1, "message": ""}),
-        "InitStepFailed" => json!({"name": "git", "index": n, "key": "k", "reason": "timeout", "detail": "d",
-            "duration_ms": 1}),
+        "InitStepFailed" => {
+            json!({"name": "git", "index": n, "key": "k", "start": n, "reason": "timeout", "detail": "d",
+            "duration_ms": 1})
+        }
         "InitCompleted" => json!({"container": c, "start": n, "duration_ms": 1}),
         "InitFailed" => json!({"container": c, "start": n, "step": "git", "reason": "timeout", "detail": "d"}),
         "AgentReadySent" => json!({"container": c, "start": n, "pid": 9}),
