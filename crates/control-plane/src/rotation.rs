@@ -11,6 +11,7 @@ use std::time::Duration;
 use clawker_engine::rotation::{Holder, Roots, Step, next};
 use clawker_model::FullName;
 use clawker_model::event::AuthorityRotated;
+use clawker_model::identity::RotationPhase;
 use tokio::sync::Notify;
 
 use crate::core::{Core, now_ms};
@@ -18,6 +19,8 @@ use crate::fault::fault_point;
 
 /// How often a root's end is looked at.
 const LOOK: Duration = Duration::from_secs(3600);
+/// How long a rotation that an earlier life began waits for agents to come back; they do within a second.
+const SETTLE: Duration = Duration::from_secs(10);
 /// After a step that failed, e.g. on a full disk.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -107,6 +110,13 @@ impl Drop for Held {
 
 /// Runs until shutdown.
 pub async fn run(core: Arc<Core>) {
+    if core.signer.in_force().roots.phase != RotationPhase::Standby {
+        // Nobody is connected yet, which isn't the same as everybody knowing it.
+        tokio::select! {
+            () = core.shutdown.cancelled() => return,
+            () = tokio::time::sleep(SETTLE) => {}
+        }
+    }
     loop {
         let pause = advance(&core).await;
         tokio::select! {
