@@ -16,7 +16,6 @@ use crate::{ALPN, Credentials, TlsError, VERSIONS, provider};
 pub struct Capture {
     /// The leaf's DER as it came, malformed or not; `None` when no certificate was shown.
     pub leaf: Option<Vec<u8>>,
-    pub intermediates: Vec<Vec<u8>>,
     /// The peer signed this handshake with the leaf's key.
     pub possession: bool,
 }
@@ -30,10 +29,9 @@ impl CaptureSlot {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    fn certificate(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) {
+    fn certificate(&self, leaf: &CertificateDer<'_>) {
         let mut capture = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         capture.leaf = Some(leaf.to_vec());
-        capture.intermediates = intermediates.iter().map(|der| der.to_vec()).collect();
     }
 
     fn signature(&self, valid: bool) {
@@ -111,12 +109,12 @@ impl ServerCertVerifier for Permissive {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        _intermediates: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.slot.certificate(leaf, intermediates);
+        self.slot.certificate(leaf);
         Ok(ServerCertVerified::assertion())
     }
 
@@ -157,10 +155,10 @@ impl ClientCertVerifier for Permissive {
     fn verify_client_cert(
         &self,
         leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
+        _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.slot.certificate(leaf, intermediates);
+        self.slot.certificate(leaf);
         Ok(ClientCertVerified::assertion())
     }
 
