@@ -128,7 +128,8 @@ impl PeerCell {
 pub struct Peer {
     pub claims: Option<Claims>,
     pub shown: Option<Shown>,
-    /// Why it isn't believed.
+    /// Why it isn't believed, also when it couldn't even be read.
+    pub reason: Option<UntrustedReason>,
     pub detail: String,
     /// The key was proven, so whoever showed it has it.
     pub possession: bool,
@@ -152,6 +153,7 @@ pub fn look(core: &Core, capture: &Capture, name: &FullName, container: &Contain
     Peer {
         claims: judged.claims,
         shown,
+        reason: judged.verdict.as_ref().err().map(|distrust| distrust.reason),
         detail: judged.verdict.err().map(|distrust| distrust.detail).unwrap_or_default(),
         possession: capture.possession,
     }
@@ -231,7 +233,10 @@ pub async fn establish(
                 }
                 return Ok(Ok(()));
             }
-            Classified::Untrusted(reason) => return Ok(Err((reason, peer.detail.clone()))),
+            Classified::Untrusted(reason) => {
+                let unread = peer.reason.filter(|_| peer.shown.is_none());
+                return Ok(Err((unread.unwrap_or(reason), peer.detail.clone())));
+            }
             Classified::Renewable(reason) => {
                 let count = attested.recovered + 1;
                 let recovered = IdentityRecovered {
