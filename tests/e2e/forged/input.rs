@@ -85,6 +85,8 @@ floods! {
     fn handshake_of_a_byte_a_second() { "slow-handshake" }
     fn bytes_that_are_not_tls() { "no-tls" }
     fn streams_reset_as_soon_as_they_are_opened() { "rapid-reset" }
+    fn flood_of_settings() { "settings" }
+    fn flood_of_pings() { "pings" }
     fn a_thousand_streams() { "streams" }
     fn header_block_that_never_ends() { "continuations" }
     fn message_of_4_gib() { "huge-message" }

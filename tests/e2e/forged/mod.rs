@@ -4,14 +4,18 @@
 //! A forgery is one lie. Who can tell it differs:
 //! - `certificates`: a container that the store doesn't know, made by somebody with the engine's socket. Where a
 //!   certificate is signed by the host's own authority, an insider did it who has read its key in the state folder.
+//! - `registration`: an agent that the control plane created, whose PID 1 somebody has taken over. It is attested and
+//!   holds an identity of its own, so everything but its lie is true.
 //! - `processes`: somebody who isn't the container's init at all.
 
 mod certificates;
 mod engine_hung;
 mod input;
 mod processes;
+mod registration;
 
 use anyhow::{Result, ensure};
+use clawker_tests::wait::{PATIENCE, until};
 use clawker_tests::{Agent, Host, Row};
 
 /// What a refused registration and a lie are answered with.
@@ -37,6 +41,15 @@ fn expect_quarantined(host: &Host, agent: &Agent<'_>) -> Result<()> {
         row.agent == agent.full() && row.body["action"] == "lock-network"
     })?;
     ensure!(applied.seq > asked.seq, "{applied:?}");
+    Ok(())
+}
+
+/// Somebody was told, and nobody is contained.
+fn expect_alerted(host: &Host, agent: &Agent<'_>, word: &str) -> Result<()> {
+    host.expect_event("ThresholdCrossed", |row| {
+        let detail = row.body["detail"].as_str().unwrap_or_default();
+        row.agent == agent.full() && row.body["what"] == "alert" && detail.contains(word)
+    })?;
     Ok(())
 }
 
@@ -68,4 +81,18 @@ fn said(host: &Host, container: &str) -> Result<Vec<serde_json::Value>> {
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect())
+}
+
+/// Waits until it has said something of which `wanted` makes something.
+fn until_said<T>(
+    host: &Host,
+    container: &str,
+    what: &str,
+    wanted: impl Fn(&serde_json::Value) -> Option<T>,
+) -> Result<T> {
+    until(what, PATIENCE, || {
+        let said = said(host, container)?;
+        ensure!(!said.is_empty(), "it said nothing");
+        Ok(said.iter().find_map(&wanted))
+    })
 }
