@@ -62,8 +62,13 @@ pub enum RenewalError {
     Roots(#[from] TlsError),
 }
 
-/// The credentials with another leaf for the same key and names, under these roots.
-pub fn renewed(own: &Credentials, leaf: Vec<u8>, roots: Vec<Vec<u8>>) -> Result<Credentials, RenewalError> {
+/// The credentials with another leaf for the same key and names, under these roots, if that leaf is valid now.
+pub fn renewed(
+    own: &Credentials,
+    leaf: Vec<u8>,
+    roots: Vec<Vec<u8>>,
+    now: UnixTime,
+) -> Result<Credentials, RenewalError> {
     let (old, new) = (Claims::read(&own.leaf)?, Claims::read(&leaf)?);
     if old.key_hash != new.key_hash {
         return Err(RenewalError::OtherKey);
@@ -81,7 +86,7 @@ pub fn renewed(own: &Credentials, leaf: Vec<u8>, roots: Vec<Vec<u8>>) -> Result<
     WebPkiClientVerifier::builder_with_provider(store.into(), provider())
         .build()
         .map_err(TlsError::from)?
-        .verify_client_cert(&CertificateDer::from(renewed.leaf.as_slice()), &[], UnixTime::now())
+        .verify_client_cert(&CertificateDer::from(renewed.leaf.as_slice()), &[], now)
         .map_err(RenewalError::Chain)?;
     Ok(renewed)
 }

@@ -9,8 +9,8 @@ use clawker_identity::{Credentials, agent};
 use clawker_model::event::UntrustedReason;
 use clawker_model::identity::RotationPhase;
 use clawker_model::{ContainerId, FullName};
-use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{ClientConnection, ServerConnection};
+use clawker_sim::handshake::handshake;
+use rustls::pki_types::UnixTime;
 
 fn name() -> FullName {
     FullName::parse("clawker.demo.a").expect("name")
@@ -33,23 +33,7 @@ fn session(own: &Credentials, agent: &Credentials) -> Result<Capture, rustls::Er
     let slot = CaptureSlot::default();
     let client = session_client(own, slot.clone()).expect("config");
     let server = agent::server_config(agent).expect("config");
-    let server_name = ServerName::try_from("clawkerd").expect("name");
-    let mut client = ClientConnection::new(client.into(), server_name).expect("client");
-    let mut server = ServerConnection::new(server.into()).expect("server");
-    for _ in 0..8 {
-        let mut wire = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut wire).expect("memory");
-        }
-        server.read_tls(&mut wire.as_slice()).expect("memory");
-        server.process_new_packets()?;
-        let mut wire = Vec::new();
-        while server.wants_write() {
-            server.write_tls(&mut wire).expect("memory");
-        }
-        client.read_tls(&mut wire.as_slice()).expect("memory");
-        client.process_new_packets()?;
-    }
+    handshake(client, server, "clawkerd")?;
     Ok(slot.get())
 }
 
@@ -71,7 +55,7 @@ fn renew(authority: &Authority, held: &Credentials) -> Credentials {
     let leaf = authority
         .renewed_leaf(&name(), &container(), &spki, Validity::from_now(LEAF_LIFE))
         .expect("signed");
-    agent::renewed(held, leaf, authority.roots()).expect("accepted")
+    agent::renewed(held, leaf, authority.roots(), UnixTime::now()).expect("accepted")
 }
 
 #[test]
@@ -204,7 +188,8 @@ fn clawkerd_takes_a_renewal_for_its_own_key_and_name_alone() {
             .renewed_leaf(name, &container(), spki, validity)
             .expect("signed")
     };
-    let renewed = agent::renewed(&own, leaf(&name(), &spki(&own)), authority.roots()).expect("accepted");
+    let renewed =
+        agent::renewed(&own, leaf(&name(), &spki(&own)), authority.roots(), UnixTime::now()).expect("accepted");
     assert_eq!(renewed.key.as_slice(), own.key.as_slice());
     assert_ne!(renewed.leaf, own.leaf);
 
@@ -222,6 +207,6 @@ fn clawkerd_takes_a_renewal_for_its_own_key_and_name_alone() {
         ("no roots", leaf(&name(), &spki(&own)), Vec::new()),
         ("no certificate", b"leaf".to_vec(), authority.roots()),
     ] {
-        assert!(agent::renewed(&own, leaf, roots).is_err(), "{what}");
+        assert!(agent::renewed(&own, leaf, roots, UnixTime::now()).is_err(), "{what}");
     }
 }

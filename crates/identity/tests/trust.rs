@@ -8,9 +8,10 @@ use clawker_identity::leaf::{Expected, judge};
 use clawker_identity::{CONTROL_PLANE, Credentials, agent};
 use clawker_model::event::UntrustedReason;
 use clawker_model::{ContainerId, FullName};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use clawker_sim::handshake::handshake;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
+use rustls::{ClientConfig, ServerConfig};
 
 struct Host {
     authority: Authority,
@@ -58,29 +59,6 @@ impl Host {
         handshake(client, server, "clawkerd").expect("the control plane never aborts");
         slot.get()
     }
-}
-
-/// Runs a handshake to its end; the error is that of whichever side refused.
-fn handshake(client: ClientConfig, server: ServerConfig, name: &'static str) -> Result<(), rustls::Error> {
-    let name = ServerName::try_from(name).expect("name");
-    let mut client = ClientConnection::new(Arc::new(client), name).expect("client");
-    let mut server = ServerConnection::new(Arc::new(server)).expect("server");
-    for _ in 0..8 {
-        let mut wire = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut wire).expect("memory");
-        }
-        server.read_tls(&mut wire.as_slice()).expect("memory");
-        server.process_new_packets()?;
-        let mut wire = Vec::new();
-        while server.wants_write() {
-            server.write_tls(&mut wire).expect("memory");
-        }
-        client.read_tls(&mut wire.as_slice()).expect("memory");
-        client.process_new_packets()?;
-    }
-    assert!(!client.is_handshaking() && !server.is_handshaking());
-    Ok(())
 }
 
 /// A server that shows `leaf` and signs with `key`, whether they belong together or not.

@@ -17,6 +17,6 @@ pub use absence::{Absence, OnAbsent, OnOrphan, Orphan, Restart};
 pub use agent::{AgentSpec, Egress, HealthSpec, Labels, MainSpec, Mount, Network, Resources, SecretKind, SecretRef};
 pub use containment::{Action, Axis, Containment, EgressRule, IdentityState, NetworkState, ProcessState, Verdict};
 pub use event::{Event, Row};
-pub use id::{ContainerId, ExecId, PluginDigest, RunId, Start, Thumbprint};
+pub use id::{ContainerId, ExecId, IdError, PluginDigest, RunId, Start, Thumbprint};
 pub use name::{AgentName, FullName, NameError, ProjectName};
 pub use plan::{Effect, EffectNote, EffectResult, OnFailure, Piece, Plan, SecretForm, Step, When};

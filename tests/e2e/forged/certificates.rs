@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use clawker_tests::Host;
 use clawker_tests::forge::{Leaf, Shown, Signer, agent_urn, container_urn};
 use clawker_tests::forged::{Forged, Unlike};
-use clawker_tests::wait::{PATIENCE, until_true};
+use clawker_tests::wait::{PATIENCE, throughout, until_true};
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use time::Duration;
 
@@ -233,4 +233,24 @@ forgeries! {
     fn leaf_with_a_p384_key() -> "thumbprint_mismatch" {
         |f| f.but(|leaf| leaf.algorithm = &rcgen::PKCS_ECDSA_P384_SHA384)
     }
+}
+
+/// Of an init that isn't clawkerd nobody knows where its processes are: all of its container is held, and let go.
+#[test]
+fn a_strangers_freeze_holds_all_of_its_container() -> Result<()> {
+    let host = Host::start()?;
+    let target = host.reachable()?;
+    let forged = Forged::create(&host, "f", &target.address(), &Unlike::default())?;
+    host.docker.start(&forged.container)?;
+    expect_untrusted(&host, &forged.agent, "chain_invalid")?;
+    let answer = forged.agent.contain("freeze")?;
+    let said = answer["in_force"].as_str().unwrap_or_default();
+    ensure!(said.contains("frozen"), "{answer}");
+    let (before, _) = forged.reaches()?;
+    // One attempt takes a second where the network is locked.
+    throughout("its stillness", std::time::Duration::from_secs(3), || {
+        Ok(forged.reaches()?.0 == before)
+    })?;
+    forged.agent.release()?;
+    until_true("it to go on", PATIENCE, || Ok(forged.reaches()?.0 > before))
 }

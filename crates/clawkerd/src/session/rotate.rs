@@ -4,6 +4,7 @@
 use clawker_identity::agent;
 use clawker_wire::session::RotateIdentity;
 use clawker_wire::session::response::Body;
+use rustls::pki_types::UnixTime;
 
 use super::convert;
 use super::hub::Hub;
@@ -20,7 +21,7 @@ pub async fn rotate(hub: &Hub, identity: &Identity, rotate: RotateIdentity) -> (
         return refuse(format!("{} roots, the limit is {MAX_ROOTS}", rotate.roots.len()));
     }
     let roots: Vec<Vec<u8>> = rotate.roots.iter().map(|root| root.to_vec()).collect();
-    let renewed = match agent::renewed(&identity.credentials(), rotate.leaf.to_vec(), roots) {
+    let renewed = match agent::renewed(&identity.credentials(), rotate.leaf.to_vec(), roots, UnixTime::now()) {
         Ok(renewed) => renewed,
         Err(error) => return refuse(error.to_string()),
     };

@@ -9,6 +9,7 @@
 //! ```
 //! Dropping the future ends the connection and everything that it started here.
 
+mod known;
 mod standing;
 
 use std::convert::Infallible;
@@ -25,7 +26,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::attest::{Init, mounts_intact};
+use super::attest::Init;
 use super::bundle::{self, Identity};
 use super::ceiling::{Counted, Open};
 use super::dial::dial;
@@ -33,8 +34,8 @@ use super::identity::{self, Distrusted, Peer, PeerCell};
 use super::session::{Report, Session, SessionError};
 use super::status::{AgentStatus, SessionState};
 use super::{AgentError, keep, lease, prepare};
-use crate::containment::Target;
 use crate::core::Core;
+use known::Known;
 
 /// What a connection needs to know of its agent; the agent task keeps it.
 #[derive(Clone)]
@@ -81,19 +82,13 @@ pub async fn drive(
     main_exited: mpsc::Sender<(u64, Exited)>,
 ) -> Result<End, AgentError> {
     let core = &ctx.core;
-    let view = core.containment.attach(ctx.target()?).await?;
+    let known = ctx.known().await;
+    let ours = known.as_ref().is_ok_and(Known::init_is_ours);
+    let view = core.containment.attach(ctx.target(ours)?).await?;
     if view.asked.identity == IdentityState::Revoked {
         return Ok(End::Revoked);
     }
-    let mut record = core.store.agent_by_container(&ctx.container).await?;
-    let masked = match &record {
-        Some(_) => mounts_intact(&ctx.init, &ctx.run).err(),
-        None => None,
-    };
-    if masked.is_some() {
-        // Whatever runs as this container's init, it isn't what we put there: it gets no identity.
-        record = None;
-    }
+    let Known { record, masked } = known?;
     let identity = ctx.preamble(&mut stream, record.as_ref()).await?;
     let generation = identity.generation;
     let roots = core.signer.in_force().roots.clone();
@@ -134,7 +129,7 @@ pub async fn drive(
         renewing: JoinSet::new(),
     };
     line.renewing
-        .spawn(core.leases.renew(session.clone(), own_lease, ctx.status.clone()));
+        .spawn(core.leases.renew(session.clone(), own_lease, ctx.answered()));
 
     let mut peer = identity::look(core, &slot.get(), &ctx.name, &ctx.container);
     core.store
@@ -201,24 +196,6 @@ enum Served {
 }
 
 impl Context {
-    /// What containment is applied to.
-    pub fn target(&self) -> Result<Target, AgentError> {
-        let netns = self
-            .init
-            .netns
-            .try_clone()
-            .map_err(|source| AgentError::Preamble { source })?;
-        Ok(Target {
-            agent: self.name.clone(),
-            container: self.container.clone(),
-            start: self.start,
-            init: self.init.pidfd.clone(),
-            init_pid: self.init.pid,
-            netns,
-            cgroup: self.core.cgroup_path(&self.container),
-        })
-    }
-
     /// Whether the agent is trusted; an error is an end that comes before that is known.
     async fn judged(
         &self,

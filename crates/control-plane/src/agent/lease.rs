@@ -8,7 +8,6 @@
 //! would take back what an agent was just told. It is withdrawn if the control plane goes on after all.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use clawker_model::FullName;
 use tokio::sync::watch;
@@ -17,8 +16,7 @@ use tokio::time::{Duration, Instant};
 
 use super::AgentError;
 use super::session::{Session, SessionError};
-use super::status::{AgentHandle, AgentStatus};
-use crate::core::now_ms;
+use super::status::AgentHandle;
 
 /// For ever, as Lease has it.
 pub const FOR_EVER: u32 = 0;
@@ -47,13 +45,14 @@ impl Leases {
         self.promised.borrow().unwrap_or(own)
     }
 
-    /// Sends leases for as long as the session lives; resolves only if clawkerd doesn't take one.
-    pub fn renew(
+    /// Sends leases for as long as the session lives, and says each time that one was answered; resolves only if clawkerd
+    /// doesn't take one.
+    pub fn renew<F: Fn() + Send>(
         &self,
         session: Session,
         own: u32,
-        status: Arc<watch::Sender<AgentStatus>>,
-    ) -> impl Future<Output = Result<Infallible, SessionError>> + Send + use<> {
+        answered: F,
+    ) -> impl Future<Output = Result<Infallible, SessionError>> + Send + use<F> {
         let mut promised = self.promised.subscribe();
         async move {
             loop {
@@ -73,7 +72,7 @@ impl Leases {
                 }
                 let lease = promised.borrow().unwrap_or(own);
                 match session.lease(lease).await {
-                    Ok(()) => status.send_modify(|status| status.last_seen_ms = now_ms()),
+                    Ok(()) => answered(),
                     // The session's reader says so to whoever drives it.
                     Err(SessionError::Lost(_)) => std::future::pending().await,
                     Err(error) => return Err(error),

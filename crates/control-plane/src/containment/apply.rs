@@ -143,11 +143,7 @@ pub(super) fn look(netfilter: &Netfilter, attached: &Attached, force: &Force) ->
             })
         }
         Force::Processes(state) => {
-            let cgroup = AgentCgroup::open(&attached.target.cgroup).map_err(|error| error.to_string())?;
-            let frozen = match cgroup {
-                Some(cgroup) => cgroup.state().map_err(|error| error.to_string())?,
-                None => Freeze::Running,
-            };
+            let frozen = state_of(&attached.target).map_err(|error| error.to_string())?;
             match (state, frozen) {
                 (ProcessState::Running, Freeze::Running) => Ok(processes("running".to_owned())),
                 (ProcessState::Frozen, Freeze::Frozen) => Ok(processes("frozen".to_owned())),
@@ -177,19 +173,50 @@ fn apply(netfilter: &Netfilter, attached: &Attached, force: &Force) -> Result<Re
     }
 }
 
+/// What of `target` is frozen: `agent`, or all of it if its init isn't ours.
+fn state_of(target: &Target) -> std::io::Result<Freeze> {
+    if !target.init_is_ours {
+        return match ContainerCgroup::open(&target.cgroup)? {
+            Some(cgroup) => cgroup.state(),
+            None => Ok(Freeze::Running),
+        };
+    }
+    match AgentCgroup::open(&target.cgroup)? {
+        Some(cgroup) => cgroup.state(),
+        None => Ok(Freeze::Running),
+    }
+}
+
 fn freezer(target: &Target, frozen: bool) -> Result<ReadBack, String> {
     let act = || {
-        let cgroup = AgentCgroup::create(&target.cgroup)?;
-        if frozen {
-            cgroup.freeze(FREEZE)?
-        } else {
-            cgroup.thaw(THAW)?
+        let agent = AgentCgroup::create(&target.cgroup)?;
+        if target.init_is_ours {
+            if frozen {
+                agent.freeze(FREEZE)?
+            } else {
+                agent.thaw(THAW)?
+            }
+            return Ok((agent.state()?, agent.pids()?.len()));
         }
-        Ok((cgroup.state()?, cgroup.pids()?.len()))
+        let Some(all) = ContainerCgroup::open(&target.cgroup)? else {
+            return Err(std::io::Error::other("its cgroup is gone"));
+        };
+        if frozen {
+            all.freeze(FREEZE)?
+        } else {
+            all.thaw(THAW)?;
+            agent.thaw(THAW)?
+        }
+        Ok((all.state()?, all.pids()?.len()))
     };
     let (state, n) = act().map_err(|error: std::io::Error| error.to_string())?;
+    let of = if target.init_is_ours {
+        ""
+    } else {
+        ", the whole container"
+    };
     match (frozen, state) {
-        (true, Freeze::Frozen) => Ok(processes(format!("frozen, {n} of them"))),
+        (true, Freeze::Frozen) => Ok(processes(format!("frozen{of}, {n} of them"))),
         (false, Freeze::Running) => Ok(processes(format!("running, {n} of them"))),
         (_, state) => Err(format!("processes are {state:?}")),
     }
@@ -198,6 +225,10 @@ fn freezer(target: &Target, frozen: bool) -> Result<ReadBack, String> {
 /// Asks the init to end, as a container is asked; kills it when it doesn't.
 fn stop(attached: &Attached) -> Result<ReadBack, String> {
     let target = &attached.target;
+    if !target.init_is_ours && !matches!(state_of(target), Ok(Freeze::Running)) {
+        // Its init is frozen too, and would have to run to end.
+        return kill(target);
+    }
     // What is frozen may not run again to be stopped, and an init can't end before it.
     let frozen = AgentCgroup::open(&target.cgroup)
         .ok()
@@ -240,10 +271,13 @@ fn kill(target: &Target) -> Result<ReadBack, String> {
 /// SIGKILL to every process of the user's, so that a stop has only the init to end.
 pub(super) async fn end(attached: Arc<Attached>) -> Result<(), String> {
     blocking(move || {
-        let cgroup = AgentCgroup::open(&attached.target.cgroup).map_err(|error| error.to_string())?;
-        cgroup
-            .map_or(Ok(0), |cgroup| cgroup.kill_all())
-            .map_err(|error| error.to_string())
+        let target = &attached.target;
+        let ended = if target.init_is_ours {
+            AgentCgroup::open(&target.cgroup).and_then(|cgroup| cgroup.map_or(Ok(0), |cgroup| cgroup.kill_all()))
+        } else {
+            ContainerCgroup::open(&target.cgroup).and_then(|cgroup| cgroup.map_or(Ok(0), |cgroup| cgroup.kill_all()))
+        };
+        ended.map_err(|error| error.to_string())
     })
     .await
     .map(drop)

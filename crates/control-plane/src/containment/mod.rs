@@ -65,6 +65,9 @@ pub struct Target {
     /// Opened before the attestation that vouches for it.
     pub init: Arc<PidFd>,
     pub init_pid: i32,
+    /// Its init is clawkerd, which starts every process of the user's in `agent`. Of another init nobody knows where its
+    /// processes are: then a freeze is of the whole container.
+    pub init_is_ours: bool,
     pub netns: OwnedFd,
     /// The container's cgroup path, by equality.
     pub cgroup: String,

@@ -80,6 +80,7 @@ impl Rig {
             start: 1,
             init: Arc::new(PidFd::open(init_pid)?),
             init_pid,
+            init_is_ours: true,
             netns: procfs::open_netns(init_pid)?,
             cgroup: plain.cgroup()?,
         };

@@ -2,11 +2,24 @@
 
 use clawker_model::event::{AgentTrusted, AgentUntrusted, ThresholdCrossed, UntrustedReason};
 
+use clawker_store::Registry as _;
+
 use super::Context;
 use crate::agent::AgentError;
 use crate::agent::status::Trust;
+use crate::core::now_ms;
 
 impl Context {
+    /// Notes that the agent was heard of just now.
+    pub(super) fn answered(&self) -> impl Fn() + Send + use<> {
+        let (core, container, status) = (self.core.clone(), self.container.clone(), self.status.clone());
+        move || {
+            let now = now_ms();
+            core.store.seen(&container, now);
+            status.send_modify(|status| status.last_seen_ms = now);
+        }
+    }
+
     /// Said once a start: whoever asks for more of them loses what it was given, or throws it away.
     pub(super) async fn too_many_bundles(&self, error: &AgentError) -> Result<(), AgentError> {
         let mut said = false;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use clawker_engine::register::Shown;
 use clawker_model::event::{AgentRegistered, AgentUntrusted, RegistryRow, UntrustedReason};
 use clawker_model::{ContainerId, FullName, IdentityState};
-use subtle::ConstantTimeEq;
+use clawker_store::Registry as _;
 use tonic::Status;
 
 use super::layers::Gate;
 use super::refused;
 use crate::agent::identity::{self, Peer, PeerCell};
-use crate::core::Core;
+use crate::core::{Core, now_ms};
 
 /// One attested connection.
 pub struct Caller {
@@ -50,24 +50,16 @@ impl Gate for Caller {
             return Err(refused());
         }
         let shown = self.believed().ok_or_else(refused)?;
-        let cn = self
-            .peer
-            .claims
-            .as_ref()
-            .map(|claims| claims.cn.as_str())
-            .unwrap_or_default();
-        let found = self.core.store.registry_by_thumbprint(&shown.thumbprint).await;
-        let row = found
-            .map_err(|error| self.unavailable(&error))?
-            .ok_or_else(refused)?
-            .row;
-        let canonical = row.name.to_string();
-        let is_this_one = row.container == self.container
-            && row.name == self.name
-            && bool::from(canonical.as_bytes().ct_eq(cn.as_bytes()));
-        if !is_this_one {
+        let cn = self.peer.claims.as_ref().map(|claims| claims.cn.as_str());
+        let row = match self.core.store.lookup(&shown.thumbprint, cn.unwrap_or_default()).await {
+            Ok(entry) => entry.row,
+            Err(error) if error.is_refusal() => return Err(refused()),
+            Err(error) => return Err(self.unavailable(&error)),
+        };
+        if row.container != self.container || row.name != self.name {
             return Err(refused());
         }
+        self.core.store.seen(&self.container, now_ms());
         identity::confirm(&self.core, &row, shown)
             .await
             .map_err(|error| self.unavailable(&error))?;

@@ -9,7 +9,8 @@ use std::time::Duration;
 use clawker_engine::register::{Admission, Claim, Token, admit};
 use clawker_identity::thumbprint;
 use clawker_model::FullName;
-use clawker_model::event::{AgentRegistered, RegistryRowWritten};
+use clawker_model::event::AgentRegistered;
+use clawker_store::{Candidate, Registry as _};
 use clawker_wire::agent::RegisterRequest;
 use tonic::{Request, Status};
 
@@ -55,8 +56,11 @@ pub async fn register(caller: &Caller, request: &Request<RegisterRequest>) -> Re
         }
         Admission::Admit(row) => {
             let store = &caller.core.store;
-            let written = RegistryRowWritten { row, token: spent };
-            match store.append_synced(Some(&caller.name), written).await {
+            let candidate = Candidate {
+                token: spent,
+                ..row.into()
+            };
+            match store.add(candidate).await {
                 Ok(_) => {}
                 // Somebody was faster with the same token; the session sends another.
                 Err(clawker_store::Error::TokenSpent) => return Err(Status::unavailable("try again")),

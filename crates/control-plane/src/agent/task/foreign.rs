@@ -70,7 +70,9 @@ impl AgentTask {
     /// Gives containment the container's start to act upon.
     async fn attach(&mut self, init: &Arc<Init>) {
         let Some(start) = self.begin(init).await else { return };
-        let attached = match self.context(init.clone(), start).target() {
+        let context = self.context(init.clone(), start);
+        let ours = context.known().await.is_ok_and(|known| known.init_is_ours());
+        let attached = match context.target(ours) {
             Ok(target) => self.core.containment.attach(target).await.map_err(Into::into),
             Err(error) => Err(error),
         };

@@ -197,6 +197,7 @@ impl Host {
             start,
             init: Arc::new(PidFd::open(init_pid).expect("it lives")),
             init_pid,
+            init_is_ours: true,
             netns,
             cgroup: self.cgroup.clone(),
         };
