@@ -41,10 +41,10 @@ impl Agent<'_> {
     }
 
     pub fn container(&self) -> Result<String> {
-        Ok(self.view()?["container_id"]
-            .as_str()
-            .context("a container id")?
-            .to_owned())
+        let view = self.view()?;
+        // None while it is being created.
+        let id = view["container_id"].as_str().filter(|id| !id.is_empty());
+        id.context("it has no container yet").map(str::to_owned)
     }
 
     pub fn inspect(&self) -> Result<Value> {

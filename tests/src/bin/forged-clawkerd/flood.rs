@@ -242,6 +242,8 @@ fn http(shown: &Shown, make: impl Fn(u32) -> Vec<u8>, count: u32) -> Result<usiz
     let mut tls = StreamOwned::new(connection, connect(AGENT)?);
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").context("TLS")?;
     tls.write_all(&frame(0x4, 0, 0, &[]))?;
+    // Whoever has answers to write before it reads on is waited for three times: by two writes and the first read.
+    tls.sock.set_write_timeout(Some(Duration::from_secs(2)))?;
     let mut sent = 0;
     for n in 0..count {
         let bytes = make(n);
