@@ -242,7 +242,7 @@ fn http(shown: &Shown, make: impl Fn(u32) -> Vec<u8>, count: u32) -> Result<usiz
     let mut tls = StreamOwned::new(connection, connect(AGENT)?);
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").context("TLS")?;
     tls.write_all(&frame(0x4, 0, 0, &[]))?;
-    // Whoever has answers to write before it reads on is waited for three times: by two writes and the first read.
+    // Whoever has answers to write before it reads on isn't waited for long.
     tls.sock.set_write_timeout(Some(Duration::from_secs(2)))?;
     let mut sent = 0;
     for n in 0..count {
@@ -255,6 +255,6 @@ fn http(shown: &Shown, make: impl Fn(u32) -> Vec<u8>, count: u32) -> Result<usiz
     // What it was answered, so that the other side can go on to its end; without waiting for more than comes.
     tls.sock.set_read_timeout(Some(Duration::from_millis(500)))?;
     let mut answer = [0; 16_384];
-    while matches!(tls.read(&mut answer), Ok(read) if read > 0) {}
+    while matches!(tls.sock.read(&mut answer), Ok(read) if read > 0) {}
     Ok(sent)
 }
