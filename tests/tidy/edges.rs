@@ -8,7 +8,7 @@ use crate::workspace::{expect_none, metadata, sources};
 
 /// Each crate with its layer and the crates below it that it may use. Layers: 0 words, 1 adapters and decisions,
 /// 2 programs, 3 what runs the programs. Edges go down only; a new one is a change to review here.
-const EDGES: [(&str, u8, &[&str]); 15] = [
+const EDGES: [(&str, u8, &[&str]); 16] = [
     ("clawker-model", 0, &[]),
     ("clawker-plugin-sdk", 0, &[]),
     ("clawker-proc", 1, &["clawker-model"]),
@@ -40,6 +40,11 @@ const EDGES: [(&str, u8, &[&str]); 15] = [
         ],
     ),
     ("clawker-cli", 2, &["clawker-model", "clawker-wire"]),
+    (
+        "clawker-sim",
+        2,
+        &["clawker-engine", "clawker-identity", "clawker-model", "clawker-store"],
+    ),
     ("xtask", 3, &[]),
     (
         "clawker-tests",
@@ -55,6 +60,7 @@ const EDGES: [(&str, u8, &[&str]); 15] = [
             "clawker-plugin-host",
             "clawker-plugin-sdk",
             "clawker-proc",
+            "clawker-sim",
             "clawker-store",
             "clawker-wire",
             "clawkerd",

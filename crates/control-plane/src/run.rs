@@ -172,10 +172,9 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         if record.container.is_none() {
             continue;
         }
-        if let Err(error) = core.agents.created(&record.spec.name).await {
-            core.board
-                .degraded("agents", format!("{}: {error}", record.spec.name))
-                .await;
+        let name = record.spec.name.clone();
+        if let Err(error) = core.agents.take_up(record).await {
+            core.board.degraded("agents", format!("{name}: {error}")).await;
         }
     }
     admin::serve(core.clone())?;

@@ -12,6 +12,8 @@ pub mod agent;
 #[cfg(feature = "authority")]
 pub mod authority;
 pub mod control;
+#[cfg(feature = "handshake")]
+pub mod handshake;
 pub mod leaf;
 
 use std::sync::Arc;

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use clawker_identity::authority::{Authority, AuthorityError, CONTROL_PLANE_LIFE, LEAF_LIFE, ROOT_LIFE, Validity};
 use clawker_identity::control::{Capture, CaptureSlot, session_client};
+use clawker_identity::handshake::handshake;
 use clawker_identity::leaf::{Claims, Expected, judge};
 use clawker_identity::{Credentials, agent};
 use clawker_model::event::UntrustedReason;
 use clawker_model::identity::RotationPhase;
 use clawker_model::{ContainerId, FullName};
-use clawker_sim::handshake::handshake;
 use rustls::pki_types::UnixTime;
 
 fn name() -> FullName {

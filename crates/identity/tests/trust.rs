@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use clawker_identity::authority::Authority;
 use clawker_identity::control::{Capture, CaptureSlot, agent_server, session_client};
+use clawker_identity::handshake::handshake;
 use clawker_identity::leaf::{Expected, judge};
 use clawker_identity::{CONTROL_PLANE, Credentials, agent};
 use clawker_model::event::UntrustedReason;
 use clawker_model::{ContainerId, FullName};
-use clawker_sim::handshake::handshake;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};

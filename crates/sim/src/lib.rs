@@ -3,5 +3,5 @@
 //! Owns the clock, the crashes and whoever is at the other end. Whatever a host decides is decided by the host's own
 //! crates: a simulation that judged by itself would prove nothing.
 
-pub mod handshake;
+pub mod clock;
 pub mod lifetimes;

@@ -57,7 +57,7 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
     }
     let mut client = match Client::open(socket).await {
         Ok(client) => client,
-        Err(error) if nobody(&error) => return done(term, socket, "already down").await,
+        Err(error) if nobody(&error) => return done(term, socket, "already down", &[]).await,
         Err(error) => return Err(refused(socket, &error)),
     };
     let agents = match args.agents {
@@ -70,7 +70,7 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
         agents: agents.word().to_owned(),
     };
     let process = process(socket).await;
-    client.rpc.shutdown(request).await?;
+    let untold = client.rpc.shutdown(request).await?.into_inner().untold;
     drop(client);
     let deadline = Instant::now() + DOWN_WITHIN;
     loop {
@@ -88,7 +88,13 @@ pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, Comma
         }
     }
     progress.make_way();
-    done(term, socket, "down").await
+    for agent in &untold {
+        term.remark(&format!(
+            "{agent} had no session to be told on: it goes by its lease and its own --on-orphan."
+        ))
+        .await?;
+    }
+    done(term, socket, "down", &untold).await
 }
 
 /// Where the kernel shows which program the control plane's process runs; `None` if it can't be seen from here.
@@ -141,9 +147,9 @@ async fn ask(client: &mut Client, term: &mut Term) -> Result<Agents, CommandErro
     }
 }
 
-async fn done(term: &mut Term, socket: &Path, state: &str) -> Result<u8, CommandError> {
+async fn done(term: &mut Term, socket: &Path, state: &str, untold: &[String]) -> Result<u8, CommandError> {
     if term.settings.json {
-        term.object(&serde_json::json!({"state": state.replace(' ', "-"), "socket": socket}))
+        term.object(&serde_json::json!({"state": state.replace(' ', "-"), "socket": socket, "untold": untold}))
             .await?;
     } else {
         term.remark(&format!("The control plane on {} is {state}.", socket.display()))

@@ -327,9 +327,11 @@ impl AdminService for Fake {
         Ok(Response::new(self.with(|scene| scene.status.clone())))
     }
 
-    async fn shutdown(&self, request: Request<ShutdownRequest>) -> Answer<Done> {
+    async fn shutdown(&self, request: Request<ShutdownRequest>) -> Answer<ShutdownResponse> {
         self.asked(format!("shutdown {}", request.into_inner().agents))?;
-        Ok(Response::new(Done {}))
+        Ok(Response::new(ShutdownResponse {
+            untold: vec!["clawker.demo.deaf".into()],
+        }))
     }
 }
 

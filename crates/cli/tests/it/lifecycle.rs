@@ -187,6 +187,11 @@ async fn down_asks_on_a_terminal() {
     let (seen, ()) = tokio::join!(stage.run(&["down"], props), gone);
     assert_eq!(seen.code, 0, "{}", seen.err);
     assert_eq!(seen.err.matches("2 agents running. [s]top").count(), 2);
+    assert!(
+        seen.err.contains("clawker.demo.deaf had no session to be told on"),
+        "{}",
+        seen.err
+    );
     assert_eq!(
         stage.fake.with(|scene| scene.asked.clone()),
         ["list all=false", "shutdown freeze"]

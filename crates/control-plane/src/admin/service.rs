@@ -266,7 +266,7 @@ impl AdminService for Service {
         Ok(Response::new(backup::make(self.core.clone(), turn).await?))
     }
 
-    async fn shutdown(&self, request: Request<wire::ShutdownRequest>) -> Answer<Done> {
+    async fn shutdown(&self, request: Request<wire::ShutdownRequest>) -> Answer<wire::ShutdownResponse> {
         let peer = Self::peer(&request)?;
         let word = request.into_inner().agents;
         let fate = Fate::parse(&word)?;
@@ -275,8 +275,8 @@ impl AdminService for Service {
             note(&core, None, peer, "shutdown", word.clone()).await?;
             shutdown::shut_down(core, fate, &word, peer).await
         });
-        shut.await?;
-        Ok(Response::new(Done {}))
+        let untold = shut.await?;
+        Ok(Response::new(wire::ShutdownResponse { untold }))
     }
 }
 

@@ -41,8 +41,9 @@ impl Fate {
     }
 }
 
-/// Sees to the agents, then ends everything. When an agent can't be seen to, nothing is ended.
-pub async fn shut_down(core: Arc<Core>, fate: Fate, word: &str, peer: Peer) -> Result<(), Fault> {
+/// Sees to the agents, then ends everything, and names those that had no session to be told on. When an agent can't be
+/// seen to, nothing is ended.
+pub async fn shut_down(core: Arc<Core>, fate: Fate, word: &str, peer: Peer) -> Result<Vec<String>, Fault> {
     if fate != Fate::Stop {
         // First of all, so that no renewal on its way takes it back.
         core.leases.promise(lease::FOR_EVER);
@@ -53,15 +54,16 @@ pub async fn shut_down(core: Arc<Core>, fate: Fate, word: &str, peer: Peer) -> R
         let core = core.clone();
         work.spawn(async move {
             let name = agent.name.clone();
-            see_to(&core, agent, fate, peer)
-                .await
-                .map_err(|fault| format!("{name}: {fault}"))
+            match see_to(&core, agent, fate, peer).await {
+                Ok(told) => Ok((!told).then(|| name.to_string())),
+                Err(fault) => Err(format!("{name}: {fault}")),
+            }
         });
     }
-    let mut failed = Vec::new();
+    let (mut failed, mut untold) = (Vec::new(), Vec::new());
     while let Some(done) = work.join_next().await {
         match done {
-            Ok(Ok(())) => {}
+            Ok(Ok(name)) => untold.extend(name),
             Ok(Err(why)) => failed.push(why),
             Err(error) => failed.push(error.to_string()),
         }
@@ -90,15 +92,18 @@ pub async fn shut_down(core: Arc<Core>, fate: Fate, word: &str, peer: Peer) -> R
         tracing::warn!(%error, "journal");
     }
     core.shutdown.cancel();
-    Ok(())
+    untold.sort();
+    Ok(untold)
 }
 
-async fn see_to(core: &Core, agent: AgentHandle, fate: Fate, peer: Peer) -> Result<(), Fault> {
+/// Whether it could be told.
+async fn see_to(core: &Core, agent: AgentHandle, fate: Fate, peer: Peer) -> Result<bool, Fault> {
     match fate {
         Fate::Stop => {
             let found = resolve(core, &agent.name.to_string()).await?;
             restarts::end(core, &found, peer, "down --agents stop").await?;
-            lifecycle::stop(core, &found, None).await
+            lifecycle::stop(core, &found, None).await?;
+            Ok(true)
         }
         Fate::Leave => lease_for_ever(&agent).await,
         Fate::Freeze => {
@@ -112,14 +117,12 @@ async fn see_to(core: &Core, agent: AgentHandle, fate: Fate, peer: Peer) -> Resu
 }
 
 /// An agent without a session can't be told, and would get no word later either: its own default rules.
-async fn lease_for_ever(agent: &AgentHandle) -> Result<(), Fault> {
-    match agent.session() {
-        Some(session) => Ok(session.lease(lease::FOR_EVER).await?),
-        None => {
-            tracing::warn!(agent = %agent.name, "has no session; its lease stays as it is");
-            Ok(())
-        }
-    }
+async fn lease_for_ever(agent: &AgentHandle) -> Result<bool, Fault> {
+    let Some(session) = agent.session() else {
+        return Ok(false);
+    };
+    session.lease(lease::FOR_EVER).await?;
+    Ok(true)
 }
 
 #[cfg(test)]

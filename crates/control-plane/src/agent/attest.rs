@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clawker_docker::{Docker, Inspect};
-use clawker_model::{ContainerId, RunId};
+use clawker_model::{ContainerId, RunId, Start};
 use clawker_proc::pidfd::PidFd;
 use clawker_proc::{cgroup, peer, procfs};
 use tokio::net::UnixStream;
@@ -174,27 +174,50 @@ fn check(init: &Init, peer: i32, cgroup_path: &str, stream: &UnixStream) -> Resu
             init.pid
         )));
     }
-    if procfs::ns_pids(init.pid).map_err(gone)?.last() != Some(&1) {
-        return Err(Unattested::Mismatch(format!(
-            "process {peer} isn't pid 1 of its namespace"
-        )));
-    }
-    let cgroups = procfs::cgroups(init.pid).map_err(gone)?;
-    if !cgroup::in_container(&cgroups, cgroup_path) {
-        return Err(Unattested::Mismatch(format!(
-            "process {peer} isn't in the cgroup {cgroup_path}"
-        )));
-    }
+    is_init_of(init, cgroup_path)?;
     // Where the kernel has it, the descriptor speaks of the process that connected, not of a number.
     if let Some(connected) = peer::pidfd(stream.as_fd()).map_err(gone)?
         && !connected.is_alive().map_err(gone)?
     {
         return Err(Unattested::NotYet("the process that connected has ended".into()));
     }
-    if !init.pidfd.is_alive().map_err(gone)? {
-        return Err(Unattested::NotYet("the init has ended".into()));
+    is_alive(init)
+}
+
+/// Whether it is pid 1 of its namespace, in this container's cgroup.
+fn is_init_of(init: &Init, cgroup_path: &str) -> Result<(), Unattested> {
+    let gone = |error: std::io::Error| Unattested::NotYet(format!("init {}: {error}", init.pid));
+    if procfs::ns_pids(init.pid).map_err(gone)?.last() != Some(&1) {
+        let why = format!("process {} isn't pid 1 of its namespace", init.pid);
+        return Err(Unattested::Mismatch(why));
+    }
+    let cgroups = procfs::cgroups(init.pid).map_err(gone)?;
+    if !cgroup::in_container(&cgroups, cgroup_path) {
+        let why = format!("process {} isn't in the cgroup {cgroup_path}", init.pid);
+        return Err(Unattested::Mismatch(why));
     }
     Ok(())
+}
+
+fn is_alive(init: &Init) -> Result<(), Unattested> {
+    match init.pidfd.is_alive() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Unattested::NotYet("the init has ended".into())),
+        Err(error) => Err(Unattested::NotYet(format!("init {}: {error}", init.pid))),
+    }
+}
+
+/// The init `pid` of a start that was attested before, if it lives: the same boot, the same moment of its birth, and
+/// still the init of this container. Docker isn't asked; what it would say is one number, which can be somebody else's.
+pub fn again(start: &Start, pid: u32, cgroup_path: &str) -> Result<Init, Unattested> {
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0);
+    let init = open(pid.ok_or_else(|| Unattested::NotYet("no start was attested".into()))?)?;
+    if init.boot_id != start.boot_id || init.start_time != start.init_start_time {
+        return Err(Unattested::NotYet(format!("process {} is another one now", init.pid)));
+    }
+    is_init_of(&init, cgroup_path)?;
+    is_alive(&init)?;
+    Ok(init)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use clawker_model::event::{AgentRemoved, Cause, ContainerDestroyed, RegistryRowEvicted, Seen};
 use clawker_model::{Action, AgentSpec, ContainerId, Egress, Event, FullName, RunId};
+use clawker_store::AgentRecord;
 use tokio_util::sync::CancellationToken;
 
 use super::AgentError;
@@ -56,19 +57,21 @@ impl Agents {
         let core = self.core()?;
         let record = core.store.agent(name).await?;
         let unknown = || AgentError::Unknown { name: name.to_string() };
-        let record = record.ok_or_else(unknown)?;
-        let container = record.container.clone().ok_or_else(unknown)?;
-        let mut causes = record.causes.clone();
+        self.take_up(record.ok_or_else(unknown)?).await
+    }
+
+    /// Looks after an agent of the store's from now on.
+    pub async fn take_up(&self, record: AgentRecord) -> Result<(), AgentError> {
+        let core = self.core()?;
+        let name = record.spec.name.clone();
+        let container = record
+            .container
+            .ok_or_else(|| AgentError::Unknown { name: name.to_string() })?;
+        let mut causes = record.causes;
         causes.extend(own_rule(&record.spec));
-        core.containment.adopt(name, causes).await;
-        self.look_after(
-            &core,
-            Subject {
-                name: name.clone(),
-                container,
-                run: record.run.clone(),
-            },
-        )
+        core.containment.adopt(&name, causes).await;
+        let run = record.run;
+        self.look_after(&core, Subject { name, container, run })
     }
 
     /// Listens to a container that bears our labels and mounts a run folder, and that the store doesn't know. It can

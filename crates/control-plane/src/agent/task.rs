@@ -14,6 +14,7 @@
 
 mod foreign;
 mod restart;
+mod resume;
 mod start;
 
 use std::sync::Arc;
@@ -145,9 +146,11 @@ impl AgentTask {
         mut main_exits: mpsc::Receiver<(u64, Exited)>,
         stop: CancellationToken,
     ) {
-        self.restarting.first_look = true;
-        self.look().await;
-        self.restarting.first_look = false;
+        if !self.resume().await {
+            self.restarting.first_look = true;
+            self.look().await;
+            self.restarting.first_look = false;
+        }
         loop {
             let restart_at = self.restarting.planned.as_ref().map(|(due, _)| *due);
             let broken_at = self.lost.as_ref().map(|(since, _)| *since + SUCCESSOR);

@@ -1,11 +1,12 @@
 //! An agent's end: what PID 1 holds, and how strict its TLS is.
 
 use clawker_identity::control::{Capture, CaptureSlot, agent_server, session_client};
+use clawker_identity::handshake::handshake;
 use clawker_identity::{Credentials, agent, thumbprint};
 use clawker_model::{ContainerId, FullName};
 
 use super::SimError;
-use crate::handshake::{Clock, handshake};
+use crate::clock::Clock;
 
 /// One agent's clawkerd.
 #[derive(Debug)]

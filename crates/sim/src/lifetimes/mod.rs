@@ -23,7 +23,7 @@ use clawker_model::identity::RotationPhase;
 use clawker_model::{ContainerId, FullName};
 use clawker_store::Memory;
 
-use crate::handshake::Clock;
+use crate::clock::Clock;
 use agent::Agent;
 use seat::Seat;
 

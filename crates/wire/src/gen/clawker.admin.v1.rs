@@ -701,6 +701,12 @@ pub struct ShutdownRequest {
     #[prost(string, tag = "1")]
     pub agents: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShutdownResponse {
+    /// Full names of running agents that had no session to be told on: they go by their lease and their own `on_orphan`.
+    #[prost(string, repeated, tag = "1")]
+    pub untold: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetAuthorityRequest {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1337,7 +1343,10 @@ pub mod admin_service_client {
         pub async fn shutdown(
             &mut self,
             request: impl tonic::IntoRequest<super::ShutdownRequest>,
-        ) -> std::result::Result<tonic::Response<super::Done>, tonic::Status> {
+        ) -> std::result::Result<
+            tonic::Response<super::ShutdownResponse>,
+            tonic::Status,
+        > {
             self.inner
                 .ready()
                 .await
@@ -1524,7 +1533,10 @@ pub mod admin_service_server {
         async fn shutdown(
             &self,
             request: tonic::Request<super::ShutdownRequest>,
-        ) -> std::result::Result<tonic::Response<super::Done>, tonic::Status>;
+        ) -> std::result::Result<
+            tonic::Response<super::ShutdownResponse>,
+            tonic::Status,
+        >;
     }
     #[derive(Debug)]
     pub struct AdminServiceServer<T> {
@@ -2599,7 +2611,7 @@ pub mod admin_service_server {
                         T: AdminService,
                     > tonic::server::UnaryService<super::ShutdownRequest>
                     for ShutdownSvc<T> {
-                        type Response = super::Done;
+                        type Response = super::ShutdownResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,

@@ -14,6 +14,7 @@ mod decide;
 mod exec;
 mod figure;
 mod footprint;
+mod lifetimes;
 mod outage;
 mod plain;
 mod react;
@@ -73,7 +74,7 @@ impl Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
-const FIGURES: [(&str, Measure); 11] = [
+const FIGURES: [(&str, Measure); 12] = [
     ("P1", react::lock),
     ("P2", react::freeze),
     ("P4", exec::measure),
@@ -84,6 +85,7 @@ const FIGURES: [(&str, Measure); 11] = [
     ("P10", footprint::measure),
     ("P10", crowd::measure),
     ("R4", outage::measure),
+    ("R6", lifetimes::measure),
     ("R7", revoke::measure),
 ];
 

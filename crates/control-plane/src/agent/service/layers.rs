@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use clawker_model::event::{RegistryRow, UntrustedReason};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http;
 use tower::{Layer, Service};
@@ -25,7 +26,7 @@ type Answer = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallibl
 /// Who stands behind the layers: knows the connection's peer and the registry.
 pub trait Gate: Send + Sync + 'static {
     /// The registry row of the leaf that was shown.
-    fn identify(&self) -> impl Future<Output = Result<RegistryRow, tonic::Status>> + Send;
+    fn identify(&self) -> impl Future<Output = Result<RegistryRow, Status>> + Send;
     /// Journals why a call is refused.
     fn note_refusal(&self, reason: UntrustedReason, detail: &str) -> impl Future<Output = ()> + Send;
 }
@@ -34,106 +35,86 @@ pub trait Gate: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Entry(pub RegistryRow);
 
+/// What a layer asks of a call before it goes on, as it came or with more to it.
+pub trait Check: Send + Sync + 'static {
+    fn check(&self, call: http::Request<Body>) -> impl Future<Output = Result<http::Request<Body>, Status>> + Send;
+}
+
 /// Lets through what the caller's token or leaf has the scope for.
-pub struct ScopeLayer<G>(pub Arc<G>);
+pub struct Scoped<G>(pub Arc<G>);
 
-pub struct Scoped<S, G> {
-    inner: S,
-    gate: Arc<G>,
-}
-
-impl<G> Clone for ScopeLayer<G> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<S: Clone, G> Clone for Scoped<S, G> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            gate: self.gate.clone(),
-        }
-    }
-}
-
-impl<S, G> Layer<S> for ScopeLayer<G> {
-    type Service = Scoped<S, G>;
-    fn layer(&self, inner: S) -> Scoped<S, G> {
-        Scoped {
-            inner,
-            gate: self.0.clone(),
-        }
-    }
-}
-
-impl<S, G: Gate> Service<http::Request<Body>> for Scoped<S, G>
-where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Answer {
-        let has_token = request.headers().contains_key(http::header::AUTHORIZATION);
+impl<G: Gate> Check for Scoped<G> {
+    async fn check(&self, call: http::Request<Body>) -> Result<http::Request<Body>, Status> {
+        let has_token = call.headers().contains_key(http::header::AUTHORIZATION);
         let scopes = if has_token {
             policy::TOKEN_SCOPES
         } else {
             policy::LEAF_SCOPES
         };
-        if policy::scope(request.uri().path()).is_some_and(|needed| scopes.contains(&needed)) {
-            return Box::pin(self.inner.call(request));
+        if policy::scope(call.uri().path()).is_some_and(|needed| scopes.contains(&needed)) {
+            return Ok(call);
         }
-        let gate = self.gate.clone();
-        let method: String = request.uri().path().chars().take(100).collect();
-        Box::pin(async move {
-            let detail = format!("{method} isn't in the scope of the call");
-            gate.note_refusal(UntrustedReason::RegisterFailed, &detail).await;
-            Ok(refused().into_http())
-        })
+        let method: String = call.uri().path().chars().take(100).collect();
+        let detail = format!("{method} isn't in the scope of the call");
+        self.0.note_refusal(UntrustedReason::RegisterFailed, &detail).await;
+        Err(refused())
     }
 }
 
 /// Lets through whose leaf is in the registry, for this container; its row goes along as an [`Entry`].
-pub struct IdentityLayer<G>(pub Arc<G>);
+pub struct Identified<G>(pub Arc<G>);
 
-pub struct Identified<S, G> {
-    inner: S,
-    gate: Arc<G>,
+impl<G: Gate> Check for Identified<G> {
+    async fn check(&self, mut call: http::Request<Body>) -> Result<http::Request<Body>, Status> {
+        if policy::needs_identity(call.uri().path()) {
+            let row = self.0.identify().await?;
+            call.extensions_mut().insert(Entry(row));
+        }
+        Ok(call)
+    }
 }
 
-impl<G> Clone for IdentityLayer<G> {
+/// A check as a layer.
+pub struct CheckLayer<C>(Arc<C>);
+
+impl<C> CheckLayer<C> {
+    pub fn new(check: C) -> Self {
+        Self(Arc::new(check))
+    }
+}
+
+impl<C> Clone for CheckLayer<C> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<S: Clone, G> Clone for Identified<S, G> {
+impl<S, C> Layer<S> for CheckLayer<C> {
+    type Service = Checked<S, C>;
+    fn layer(&self, inner: S) -> Checked<S, C> {
+        Checked {
+            inner,
+            check: self.0.clone(),
+        }
+    }
+}
+
+/// A service behind a check.
+pub struct Checked<S, C> {
+    inner: S,
+    check: Arc<C>,
+}
+
+impl<S: Clone, C> Clone for Checked<S, C> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            gate: self.gate.clone(),
+            check: self.check.clone(),
         }
     }
 }
 
-impl<S, G> Layer<S> for IdentityLayer<G> {
-    type Service = Identified<S, G>;
-    fn layer(&self, inner: S) -> Identified<S, G> {
-        Identified {
-            inner,
-            gate: self.0.clone(),
-        }
-    }
-}
-
-impl<S, G: Gate> Service<http::Request<Body>> for Identified<S, G>
+impl<S, C: Check> Service<http::Request<Body>> for Checked<S, C>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -146,20 +127,14 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: http::Request<Body>) -> Answer {
-        if !policy::needs_identity(request.uri().path()) {
-            return Box::pin(self.inner.call(request));
-        }
-        let gate = self.gate.clone();
+    fn call(&mut self, call: http::Request<Body>) -> Answer {
+        let check = self.check.clone();
         // The one that was asked whether it is ready is the one that is called.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
-            match gate.identify().await {
-                Ok(row) => {
-                    request.extensions_mut().insert(Entry(row));
-                    inner.call(request).await
-                }
+            match check.check(call).await {
+                Ok(call) => inner.call(call).await,
                 Err(status) => Ok(status.into_http()),
             }
         })

@@ -28,7 +28,7 @@ use super::identity::{self, PeerCell};
 use super::tls_conn::TlsConn;
 use crate::core::Core;
 use caller::Caller;
-use layers::{Entry, IdentityLayer, ScopeLayer};
+use layers::{CheckLayer, Entry, Identified, Scoped};
 
 /// No call of this service has a large message.
 const MAX_CALL: usize = 16 * 1024;
@@ -82,8 +82,8 @@ pub async fn serve(
         .http2_max_header_list_size(MAX_HEADERS)
         .timeout(CALL)
         .http2_keepalive_interval(Some(IDLE))
-        .layer(ScopeLayer(caller.clone()))
-        .layer(IdentityLayer(caller))
+        .layer(CheckLayer::new(Scoped(caller.clone())))
+        .layer(CheckLayer::new(Identified(caller)))
         .add_service(service)
         .serve_with_incoming(only.chain(tokio_stream::pending()))
         .await

@@ -68,7 +68,7 @@ impl AgentTask {
     }
 
     /// Gives containment the container's start to act upon.
-    async fn attach(&mut self, init: &Arc<Init>) {
+    pub(super) async fn attach(&mut self, init: &Arc<Init>) {
         let Some(start) = self.begin(init).await else { return };
         let context = self.context(init.clone(), start);
         let ours = context.known().await.is_ok_and(|known| known.init_is_ours());

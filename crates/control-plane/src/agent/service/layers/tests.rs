@@ -59,8 +59,8 @@ async fn call(door: &Arc<Door>, method: &str, token: Option<&str>) -> (Code, Opt
         })
     };
     let service = ServiceBuilder::new()
-        .layer(ScopeLayer(door.clone()))
-        .layer(IdentityLayer(door.clone()))
+        .layer(CheckLayer::new(Scoped(door.clone())))
+        .layer(CheckLayer::new(Identified(door.clone())))
         .service(handler);
     let mut request = http::Request::builder().uri(method);
     if let Some(token) = token {
