@@ -12,6 +12,7 @@ mod freeze;
 mod hostile;
 mod identity;
 mod journal;
+mod lost;
 mod policy;
 mod prepare;
 mod project;

@@ -155,7 +155,32 @@ impl Host {
         self.begin_control_plane(&program, Some(point))
     }
 
-    fn begin_control_plane(&mut self, program: &Path, fault: Option<&str>) -> Result<()> {
+    /// Brings up a control plane that dies at a fault point by itself, perhaps before it answers anybody.
+    pub fn control_plane_dies_at(&mut self, point: &str) -> Result<()> {
+        let program = bins::control_plane_with_faults()?;
+        self.spawn_control_plane(&program, Some(point))?;
+        let status = self.control_plane_ended()?;
+        ensure!(status.code().is_none(), "{point} was not a SIGKILL: {status}");
+        Ok(())
+    }
+
+    /// Deletes the journal and its projection, of a control plane that has ended.
+    pub fn lose_store(&mut self) -> Result<()> {
+        ensure!(self.control_plane.is_none(), "this host's control plane runs");
+        for name in ["journal.db", "state.db"] {
+            for end in ["", "-wal", "-shm"] {
+                match fs::remove_file(self.state.join(format!("{name}{end}"))) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
+        // Rows of the next journal count from 1 again.
+        self.events = RefCell::default();
+        Ok(())
+    }
+
+    fn spawn_control_plane(&mut self, program: &Path, fault: Option<&str>) -> Result<()> {
         ensure!(self.control_plane.is_none(), "this host's control plane runs already");
         let log = OpenOptions::new()
             .create(true)
@@ -172,6 +197,11 @@ impl Host {
             .spawn()
             .context("starting clawker-cp")?;
         self.control_plane = Some(child);
+        Ok(())
+    }
+
+    fn begin_control_plane(&mut self, program: &Path, fault: Option<&str>) -> Result<()> {
+        self.spawn_control_plane(program, fault)?;
         until_true("the control plane to answer", PATIENCE, || {
             if let Some(status) = self
                 .control_plane

@@ -12,7 +12,9 @@
 mod carry_out;
 mod newcomer;
 mod questions;
+mod rebuild;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use clawker_docker::{ContainerEvent, EventKind};
@@ -29,6 +31,7 @@ use crate::agent::{AgentHandle, end_processes};
 use crate::core::Core;
 use newcomer::Adoption;
 use questions::Looks;
+use rebuild::{Reasons, Rebuild};
 
 /// From the end of the event stream to the next.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -44,6 +47,9 @@ pub async fn run(core: Arc<Core>) {
         listing: false,
         looks: Looks::default(),
         work: JoinSet::new(),
+        adopting: BTreeSet::new(),
+        rebuild: rebuild::begin(&core).await,
+        not_taken: Reasons::new(),
         core: core.clone(),
     };
     let mut events: Option<Events> = None;
@@ -94,6 +100,12 @@ struct Watch {
     listing: bool,
     looks: Looks,
     work: JoinSet<Done>,
+    /// Being adopted now: two at it would journal it twice.
+    adopting: BTreeSet<ContainerId>,
+    /// While agents are taken over that the journal doesn't know.
+    rebuild: Option<Rebuild>,
+    /// Why containers weren't, until they are looked after as strangers.
+    not_taken: Reasons,
 }
 
 /// What a question came to.
@@ -177,6 +189,8 @@ impl Watch {
                 self.carry_out(&known, actions).await;
                 if !failed {
                     self.let_all_go();
+                    self.rebuild.iter_mut().for_each(Rebuild::listed);
+                    self.go_on_rebuilding().await;
                 }
             }
             Done::Looked { container, known } => {
@@ -190,19 +204,42 @@ impl Watch {
                     Err(error) => self.core.board.degraded("engine", error).await,
                 }
             }
-            Done::Adopted(container, Adoption::Refused) => self.history.refuse(&container),
-            Done::Adopted(_, Adoption::Done | Adoption::Later) => {}
-            Done::Adopted(id, Adoption::Failed(error)) => {
-                self.core.board.degraded("agents", format!("{id}: {error}")).await;
-            }
+            Done::Adopted(container, adoption) => self.adopted(container, adoption).await,
             Done::Nothing => {}
         }
+    }
+
+    async fn adopted(&mut self, container: ContainerId, adoption: Adoption) {
+        self.adopting.remove(&container);
+        match adoption {
+            Adoption::Done => {}
+            Adoption::Refused => {
+                self.not_taken.remove(&container);
+                self.history.refuse(&container);
+            }
+            Adoption::NotTaken(why) => {
+                self.rebuild
+                    .iter_mut()
+                    .for_each(|rebuild| rebuild.refuse(container.clone()));
+                self.not_taken.insert(container, why);
+            }
+            Adoption::Later => self.rebuild.iter_mut().for_each(Rebuild::try_again),
+            Adoption::Failed(error) => {
+                self.rebuild.iter_mut().for_each(Rebuild::try_again);
+                self.core
+                    .board
+                    .degraded("agents", format!("{container}: {error}"))
+                    .await;
+            }
+        }
+        self.go_on_rebuilding().await;
     }
 
     /// A question was dropped without an answer, by a panic or at the end.
     async fn broke_off(&mut self, error: &str) {
         self.listing = false;
         self.looks = Looks::default();
+        self.adopting.clear();
         self.core
             .board
             .degraded("engine", format!("a question broke off: {error}"))

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clawker_docker::Docker;
 use clawker_identity::authority::Authority;
-use clawker_model::event::{ControlPlaneStarted, ControlPlaneStopping};
+use clawker_model::event::{ControlPlaneStarted, ControlPlaneStopping, RebuildBegun};
 use clawker_model::exit;
 use clawker_netfilter::Netfilter;
 use clawker_store::Store;
@@ -110,6 +110,10 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     let life = random_word(22).map_err(StartError::Random)?;
     // First of all, because it also says that no other control plane has this state.
     let store = open_store(&config.state_dir, &life).await?;
+    if store.report().begun {
+        // Before anything else is a row: from then on it ends only with what it is for.
+        store.append_synced(None, RebuildBegun {}).await?;
+    }
     let libexec = plugins::libexec(&config)?;
 
     let docker = Docker::connect(&config.docker_socket)?;

@@ -35,6 +35,7 @@ impl World {
     pub async fn begin(store: &Store) -> Result<Self, Error> {
         let seq = store.last_seq();
         let mut view = seed(&store.agents().await?, &store.registry().await?);
+        view.host.rebuilding = store.rebuilding().await?;
         view.seq = seq;
         Ok(Self {
             view: Arc::new(Mutex::new(view)),

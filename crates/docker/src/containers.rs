@@ -1,6 +1,6 @@
 //! A container's life: create, start, kill, remove, and the size of its terminal.
 
-use bollard::models::{Mount, MountType};
+use bollard::models::{ContainerCreateBody, Mount, MountType};
 use bollard::query_parameters::{
     CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, ResizeContainerTTYOptions,
 };
@@ -13,17 +13,7 @@ impl Docker {
     /// Makes the container, stopped. Refused options make nothing.
     pub async fn create(&self, spec: &CreateContainer) -> Result<ContainerId, Error> {
         let call = format!("create container {}", spec.name);
-        let (owned, socket) = (spec.clone(), self.socket().to_owned());
-        let binds = tokio::task::spawn_blocking(move || mounts::check(&owned, &socket))
-            .await
-            .map_err(|error| Error::Transport {
-                call: call.clone(),
-                message: error.to_string(),
-            })??;
-        for bind in &binds {
-            self.refuse_dressed_volume(bind).await?;
-        }
-        let body = hostconfig::body(spec, binds)?;
+        let body = self.body(spec).await?;
         let options = CreateContainerOptions {
             name: Some(spec.name.to_string()),
             ..Default::default()
@@ -60,6 +50,21 @@ impl Docker {
             return Err(error);
         }
         Ok(id)
+    }
+
+    /// What create sends, or why the options are refused.
+    pub(crate) async fn body(&self, spec: &CreateContainer) -> Result<ContainerCreateBody, Error> {
+        let (owned, socket) = (spec.clone(), self.socket().to_owned());
+        let binds = tokio::task::spawn_blocking(move || mounts::check(&owned, &socket))
+            .await
+            .map_err(|error| Error::Transport {
+                call: format!("check the mounts of {}", spec.name),
+                message: error.to_string(),
+            })??;
+        for bind in &binds {
+            self.refuse_dressed_volume(bind).await?;
+        }
+        Ok(hostconfig::body(spec, binds)?)
     }
 
     /// Starts it; one that runs already is fine. Refused if what it left behind would put a mount over ours.

@@ -19,6 +19,8 @@ pub struct EngineInfo {
     pub architecture: String,
     /// Where the engine keeps images and containers.
     pub root_dir: String,
+    /// Who runs containers that name nobody, e.g. `runc`.
+    pub default_runtime: String,
     pub rootless: bool,
     pub desktop: bool,
     pub podman: bool,
@@ -54,6 +56,7 @@ impl EngineInfo {
             os: text(&info.os_type),
             architecture: text(&info.architecture),
             root_dir: text(&info.docker_root_dir),
+            default_runtime: text(&info.default_runtime),
             rootless: has_option("name=rootless"),
             desktop: desktop_label
                 || component("docker desktop")

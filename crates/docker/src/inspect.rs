@@ -132,7 +132,7 @@ fn container_id(call: &str, id: Option<String>) -> Result<ContainerId, Error> {
     })
 }
 
-fn plain_name(name: &str) -> String {
+pub(crate) fn plain_name(name: &str) -> String {
     name.strip_prefix('/').unwrap_or(name).to_owned()
 }
 

@@ -29,6 +29,7 @@ mod networks;
 mod places;
 mod publish;
 mod raw;
+mod shape;
 
 pub use attach::{AttachReader, AttachWriter};
 pub use client::{Docker, Limits};
@@ -40,3 +41,4 @@ pub use hostconfig::{AGENT_DIR, CreateContainer, RUN_DIR, SpecError, Unsafe};
 pub use images::Image;
 pub use inspect::{Inspect, InspectMount, Summary};
 pub use logs::LogOptions;
+pub use shape::Shape;

@@ -131,7 +131,17 @@ impl Labels {
         format!("{}.managed", self.prefix)
     }
 
-    /// All labels of an agent.
+    /// Holds the [`AgentSpec`] as JSON, so that an agent whose journal is lost can be taken over.
+    pub fn spec(&self) -> String {
+        format!("{}.spec", self.prefix)
+    }
+
+    /// The name of the run folder that a container's labels claim.
+    pub fn run_in(&self, labels: &BTreeMap<String, String>) -> Option<crate::RunId> {
+        crate::RunId::parse(labels.get(&format!("{}.run", self.prefix))?).ok()
+    }
+
+    /// Labels that say whose an agent is and where its sockets are; the one with its definition comes on top.
     pub fn of(&self, name: &FullName, owner: &str, run: &crate::RunId) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::from([
             (self.managed(), "true".to_owned()),

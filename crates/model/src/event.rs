@@ -76,6 +76,25 @@ events! {
     AgentCreateFailed { message: String, }
     /// The container is gone, and all that was kept of it.
     AgentRemoved { container: Option<ContainerId>, }
+    /// The journal is new. Containers of agents that there are already are taken over, until StoreRebuilt.
+    RebuildBegun {}
+    /// A container that the journal didn't know was taken over: it is as create makes it from `spec`.
+    AgentAdopted {
+        spec: Box<AgentSpec>,
+        run: RunId,
+        container: ContainerId,
+        /// The life of its init that ran then, counted anew; `None` if it didn't run.
+        start: Option<Start>,
+        pid: u32,
+        /// What the kernel had in force, or the strictest that nobody can say it hadn't.
+        causes: Vec<Cause>,
+    }
+    /// A container with our labels isn't as create would have made it: it can be contained, and gets nothing else.
+    AdoptionRefused { container: ContainerId, why: String, }
+    /// An adopted start was prepared before the journal was lost, as its clawkerd says: no step runs again in it.
+    AgentReadyFound { container: ContainerId, start: u64, why: String, }
+    /// Every container that there was has been dealt with. From now on nobody is taken over.
+    StoreRebuilt { adopted: u32, refused: u32, }
     /// A life of the container's init was seen for the first time.
     StartBegan { container: ContainerId, start: Start, pid: u32, }
     /// An identity bundle is about to be handed to an attested PID 1.

@@ -20,6 +20,7 @@ mod netlink;
 mod policy;
 mod probe;
 mod ruleset;
+mod told;
 mod worker;
 
 use std::os::fd::OwnedFd;
@@ -106,6 +107,13 @@ impl Netfilter {
     pub fn read(&self, key: &NetnsKey) -> Result<ReadBack, Error> {
         let key = *key;
         self.call(move |worker| worker.read(key))
+    }
+
+    /// The state that is in force, with every destination of a restriction, as if it had been asked for. An error if
+    /// what is there is no state of ours exactly.
+    pub fn state(&self, key: &NetnsKey) -> Result<NetworkState, Error> {
+        let key = *key;
+        self.call(move |worker| worker.state(key))
     }
 
     /// Output packets dropped in this life of the namespace; goes on counting when a policy is replaced.

@@ -14,7 +14,7 @@ use crate::dump::{self, Seen};
 use crate::netlink::{Buffer, Socket};
 use crate::policy::{Family, Hook, plan};
 use crate::ruleset::{Ruleset, Transaction};
-use crate::{Error, MAX_RULES, NetnsKey, NetworkRead, ReadBack, probe};
+use crate::{Error, MAX_RULES, NetnsKey, NetworkRead, ReadBack, probe, told};
 
 pub(crate) type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
@@ -128,6 +128,22 @@ impl Worker {
         let started = Instant::now();
         let look = netns.look(buffer)?;
         Ok(netns.read_back(classify(&look), look, started))
+    }
+
+    /// Whatever state it is, it is compared as one that was asked for: what can't be told exactly isn't told.
+    pub(crate) fn state(&mut self, key: NetnsKey) -> Result<NetworkState, Error> {
+        let (netns, buffer) = self.netns(key)?;
+        let started = Instant::now();
+        let look = netns.look(buffer)?;
+        let state = match classify(&look) {
+            NetworkRead::Open => NetworkState::Open,
+            NetworkRead::Locked => NetworkState::Locked,
+            NetworkRead::Restricted { .. } | NetworkRead::Damaged { .. } => NetworkState::Restricted {
+                allow: told::destinations(&look.seen.ruleset),
+            },
+        };
+        netns.compare(&state, look, started)?;
+        Ok(state)
     }
 
     pub(crate) fn denied(&mut self, key: NetnsKey) -> Result<u64, Error> {

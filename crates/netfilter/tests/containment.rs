@@ -56,6 +56,36 @@ fn is_denied<T: std::fmt::Debug>(result: std::io::Result<T>) {
     );
 }
 
+/// A control plane that knows nothing any more tells from the kernel what was asked for, or that it can't.
+#[test]
+fn the_state_in_force_is_told_from_the_kernel_alone() {
+    let Some(host) = host() else { return };
+    let told = || host.netfilter.state(&host.key);
+    for state in [
+        NetworkState::Open,
+        NetworkState::Locked,
+        only(&[]),
+        only(&[(OUTSIDE, A), (OUTSIDE, B), (OUTSIDE_V6, A)]),
+    ] {
+        host.apply(&state);
+        let read = told().expect("told");
+        let sorted = |state: NetworkState| match state {
+            NetworkState::Restricted { mut allow } => {
+                allow.sort();
+                NetworkState::Restricted { allow }
+            }
+            other => other,
+        };
+        assert_eq!(read, sorted(state));
+    }
+    host.apply(&NetworkState::Locked);
+    host.world.plug("eth7");
+    assert!(
+        matches!(told(), Err(Error::NotAsAsked { .. })),
+        "an interface isn't covered: it is no lock"
+    );
+}
+
 #[test]
 fn a_locked_agent_reaches_nobody_not_even_itself() {
     let Some(host) = host() else { return };

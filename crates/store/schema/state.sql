@@ -6,6 +6,13 @@ CREATE TABLE applied (
     hash BLOB    NOT NULL
 ) STRICT;
 
+-- A row while agents are taken over because the journal is new.
+CREATE TABLE rebuild (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    seq  INTEGER NOT NULL
+) STRICT;
+
+-- `adopted` is the start that ran when the agent was taken over.
 CREATE TABLE agents (
     name        TEXT    PRIMARY KEY,
     spec        TEXT    NOT NULL,
@@ -20,6 +27,7 @@ CREATE TABLE agents (
     sent_start  INTEGER,
     exit        TEXT,
     restarts    TEXT,
+    adopted     INTEGER,
     init        TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 

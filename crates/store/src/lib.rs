@@ -109,6 +109,7 @@ impl Store {
             rebuilt: files.rebuilt,
             replayed: files.replayed,
             last_seq: files.head.seq,
+            begun: files.begun,
             cut: files.cut,
             key_lost: files.key_lost,
             took: began.elapsed(),
@@ -288,6 +289,11 @@ impl Store {
         let id = id.clone();
         self.state("reading an agent", move |c| query::agent_by_container(c, &id))
             .await
+    }
+
+    /// Whether agents are being taken over because the journal is new.
+    pub async fn rebuilding(&self) -> Result<bool, Error> {
+        self.state("reading how far the store is", query::rebuilding).await
     }
 
     /// Why a name is contained, whether or not there is an agent of that name.

@@ -28,7 +28,7 @@ const JOURNAL: &[&str] = &[
     include_str!("../schema/journal-002.sql"),
 ];
 const STATE: &str = include_str!("../schema/state.sql");
-pub(crate) const STATE_VERSION: i64 = 4;
+pub(crate) const STATE_VERSION: i64 = 5;
 
 pub(crate) struct Files {
     pub lock: File,
@@ -44,6 +44,7 @@ pub(crate) struct Files {
     pub sealed: Option<u64>,
     pub cut: Option<u64>,
     pub base: u64,
+    pub begun: bool,
     pub rebuilt: Option<Rebuilt>,
     pub replayed: u64,
 }
@@ -97,6 +98,8 @@ pub(crate) fn open(dir: &Path, faults: &Faults) -> Result<Files, Error> {
         sealed: last_sealed.filter(|sealed| *sealed <= head.seq),
         cut: (highest > head.seq).then_some(highest),
         base,
+        // Rows that were signed and are gone were cut: that is no new journal.
+        begun: head.seq == 0 && base == 0 && highest == 0,
         rebuilt,
         replayed,
     })

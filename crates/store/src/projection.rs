@@ -5,6 +5,7 @@
 //! journaled, by `admit`. An event about a container that isn't the agent's present one changes nothing
 //! of the agent.
 
+mod adopt;
 mod identity;
 
 use clawker_model::event::{Cause, RegistryRow};
@@ -16,6 +17,7 @@ use crate::chain::Hash;
 use crate::query;
 use crate::record::{Exit, InitProgress, Issued, Restarts, StepFailure};
 
+use adopt::adopt;
 use identity::{amend, burn, deny, write_registry};
 
 /// A row of the journal, as far as the projection is concerned.
@@ -84,6 +86,12 @@ pub(crate) fn apply(tx: &Connection, fact: Fact<'_>) -> rusqlite::Result<()> {
             ),
             _ => Ok(()),
         },
+        Event::RebuildBegun(_) => run(
+            tx,
+            "INSERT OR IGNORE INTO rebuild (only, seq) VALUES (1, ?1)",
+            params![fact.seq],
+        ),
+        Event::StoreRebuilt(_) => run(tx, "DELETE FROM rebuild", params![]),
         _ => match fact.agent {
             Some(agent) => apply_to(tx, fact, &agent.to_string()),
             None => Ok(()),
@@ -122,6 +130,7 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
             )
         }
         Event::AgentCreateFailed(_) => remove(tx, agent),
+        Event::AgentAdopted(e) => adopt(tx, fact, agent, e),
         Event::AgentRemoved(e) => {
             if let Some(container) = &e.container {
                 run(
@@ -223,11 +232,15 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
             let failed = StepFailure { start, reason, detail };
             end_step(tx, agent, fact.seq, &e.key, Some(json(&failed)?))
         }
-        Event::AgentReadyIntended(e) => run(
-            tx,
-            "UPDATE agents SET ready_start = ?3 WHERE name = ?1 AND container = ?2",
-            params![agent, e.container.as_str(), e.start],
-        ),
+        Event::AgentReadyFound(e) => {
+            let init = InitProgress::Completed {
+                start: e.start,
+                duration_ms: 0,
+            };
+            set_init(tx, agent, e.container.as_str(), &init)?;
+            made_ready(tx, agent, e.container.as_str(), e.start)
+        }
+        Event::AgentReadyIntended(e) => made_ready(tx, agent, e.container.as_str(), e.start),
         Event::AgentReadySent(e) => run(
             tx,
             "UPDATE agents SET sent_start = ?3 WHERE name = ?1 AND container = ?2",
@@ -336,6 +349,14 @@ fn set_init(tx: &Connection, agent: &str, container: &str, init: &InitProgress) 
         tx,
         "UPDATE agents SET init = ?3 WHERE name = ?1 AND container = ?2",
         params![agent, container, json(init)?],
+    )
+}
+
+fn made_ready(tx: &Connection, agent: &str, container: &str, start: u64) -> rusqlite::Result<()> {
+    run(
+        tx,
+        "UPDATE agents SET ready_start = ?3 WHERE name = ?1 AND container = ?2",
+        params![agent, container, start],
     )
 }
 

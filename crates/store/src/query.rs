@@ -10,7 +10,7 @@ use crate::record::{AgentRecord, EffectRecord, InitProgress, Issued, RegistryMat
 use crate::registry::Entry;
 
 const AGENT: &str = "SELECT spec, run, container, created_ms, start, start_pid, generation, issued, ready_start, \
-                     sent_start, exit, init, restarts FROM agents";
+                     sent_start, exit, init, restarts, adopted FROM agents";
 
 pub(crate) fn agents(conn: &Connection) -> rusqlite::Result<Vec<AgentRecord>> {
     let mut found = conn
@@ -61,7 +61,12 @@ fn agent_row(row: &Row<'_>) -> rusqlite::Result<AgentRecord> {
         exit: optional_json(row, 10)?,
         init: json(row, 11)?,
         restarts: optional_json(row, 12)?,
+        adopted: row.get(13)?,
     })
+}
+
+pub(crate) fn rebuilding(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM rebuild")?.exists([])
 }
 
 /// Why an agent is contained, whether or not it is known otherwise.

@@ -35,6 +35,9 @@ pub struct AgentRecord {
     pub exit: Option<Exit>,
     /// `None` if it was never to be started again since an operator started it.
     pub restarts: Option<Restarts>,
+    /// The start that ran when the agent was taken over after the journal was lost, 0 if none did; `None` for one that
+    /// was created.
+    pub adopted: Option<u64>,
     pub init: InitProgress,
 }
 
@@ -157,6 +160,8 @@ pub struct OpenReport {
     /// Rows that were applied to `state.db`.
     pub replayed: u64,
     pub last_seq: u64,
+    /// The journal has no row and never had one.
+    pub begun: bool,
     /// A signed head says that the journal had rows up to here, and it doesn't: somebody cut it.
     pub cut: Option<u64>,
     /// The host key was missing and another one signed before: what that signed is now a stranger's.

@@ -17,7 +17,7 @@ use super::absence::Wanted;
 use super::error::Fault;
 use super::naming::{Creating, name, taken};
 use super::socket::Peer;
-use super::{absence, egress, limits, merge, project, secrets, steps};
+use super::{container, egress, limits, merge, project, secrets, steps};
 use crate::core::Core;
 
 /// What the request says, before image and engine are asked.
@@ -74,19 +74,25 @@ pub async fn create(
     let image = image(&core.docker, &request.image).await?;
     network(core, &wish.network).await?;
     let spec = spec(core, &wish, &image, &request, peer).await?;
-    let entrypoint = absence::entrypoint(&spec)?;
+    let label = container::label(&spec)?;
 
     let run = core.agents.prepare_run().await?;
+    let options = match container::options(core, &spec, &run.id, label) {
+        Ok(options) => options,
+        Err(fault) => {
+            core.agents.discard_run(&run.id).await;
+            return Err(fault);
+        }
+    };
     let making = AgentCreating {
-        spec: Box::new(spec.clone()),
+        spec: Box::new(spec),
         run: run.id.clone(),
     };
     if let Err(error) = core.store.append_synced(Some(&name), making).await {
         core.agents.discard_run(&run.id).await;
         return Err(error.into());
     }
-    let container = container(core, &spec, &run.id, run.path.clone(), entrypoint);
-    match make(core, &name, &run.id, &container, request.secrets).await {
+    match make(core, &name, &run.id, &options, request.secrets).await {
         Ok(id) => Ok(CreateAgentResponse {
             name: name.to_string(),
             container_id: id.to_string(),
@@ -249,42 +255,6 @@ async fn spec(
         restart: wish.without.restart,
         unsafe_options: request.unsafe_options.clone(),
     })
-}
-
-fn container(
-    core: &Core,
-    spec: &AgentSpec,
-    run: &RunId,
-    run_dir: std::path::PathBuf,
-    entrypoint: Vec<String>,
-) -> CreateContainer {
-    CreateContainer {
-        name: spec.name.clone(),
-        image_id: spec.image_id.clone(),
-        entrypoint,
-        cmd: spec.main.argv.clone(),
-        labels: core.labels().of(&spec.name, &spec.owner, run),
-        tty: spec.main.tty,
-        open_stdin: spec.main.open_stdin,
-        mounts: spec.mounts.clone(),
-        agent_dir: core.agent_dir.clone(),
-        run_dir,
-        publish: spec.publish.clone(),
-        network: spec.network.clone(),
-        default_network: core.config.network.clone(),
-        resources: spec.resources.clone(),
-        unsafe_options: spec.unsafe_options.clone(),
-        protected: protected(core),
-    }
-}
-
-/// What no agent may be shown: our state, our socket and where the engine keeps its own.
-fn protected(core: &Core) -> Vec<std::path::PathBuf> {
-    let mut paths = vec![core.config.state_dir.clone(), core.config.admin_socket.clone()];
-    if !core.engine.root_dir.is_empty() {
-        paths.push(core.engine.root_dir.clone().into());
-    }
-    paths
 }
 
 #[cfg(test)]

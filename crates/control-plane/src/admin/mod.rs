@@ -17,6 +17,7 @@ mod audit;
 mod authority;
 mod backup;
 mod contain;
+pub(crate) mod container;
 mod create;
 mod egress;
 mod error;

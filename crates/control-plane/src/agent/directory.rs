@@ -70,13 +70,24 @@ impl Agents {
         let mut causes = record.causes;
         causes.extend(own_rule(&record.spec));
         core.containment.adopt(&name, causes).await;
-        let run = record.run;
-        self.look_after(&core, Subject { name, container, run })
+        let subject = Subject {
+            name,
+            container,
+            run: record.run,
+            refused: None,
+        };
+        self.look_after(&core, subject)
     }
 
     /// Listens to a container that bears our labels and mounts a run folder, and that the store doesn't know. It can
-    /// be contained, and gets nothing else.
-    pub async fn stranger(&self, name: &FullName, container: &ContainerId, run: &RunId) -> Result<(), AgentError> {
+    /// be contained, and gets nothing else. `refused` says why it wasn't taken over, if that was tried.
+    pub async fn stranger(
+        &self,
+        name: &FullName,
+        container: &ContainerId,
+        run: &RunId,
+        refused: Option<&str>,
+    ) -> Result<(), AgentError> {
         let core = self.core()?;
         // It was contained by an earlier life of ours, perhaps.
         core.containment.adopt(name, core.store.causes(name).await?).await;
@@ -86,6 +97,7 @@ impl Agents {
                 name: name.clone(),
                 container: container.clone(),
                 run: run.clone(),
+                refused: refused.map(Into::into),
             },
         )
     }

@@ -44,6 +44,8 @@ pub struct Context {
     pub name: FullName,
     pub container: ContainerId,
     pub run: RunId,
+    /// Why its container wasn't taken over, if it was judged.
+    pub refused: Option<Arc<str>>,
     pub address: String,
     pub init: Arc<Init>,
     pub start: u64,
@@ -90,6 +92,10 @@ pub async fn drive(
     }
     let Known { record, masked } = known?;
     let identity = ctx.preamble(&mut stream, record.as_ref()).await?;
+    if let Some((reason, why)) = ctx.not_taken_over() {
+        // Said even of one that never shows anything.
+        ctx.distrust(reason, why).await?;
+    }
     let generation = identity.generation;
     let roots = core.signer.in_force().roots.clone();
     // One that knows no root in use got a bundle, or gets nothing: then it doesn't matter what it is shown.
@@ -183,6 +189,7 @@ pub async fn drive(
         // A container that the store doesn't know was given no key, so it matched nothing.
         (Ok(()), ..) => (UntrustedReason::RegisterFailed, "the store doesn't know it".to_owned()),
     };
+    let distrusted = ctx.not_taken_over().unwrap_or(distrusted);
     ctx.session.send_replace(None);
     ctx.distrust(distrusted.0, distrusted.1).await?;
     ctx.keep(line).await

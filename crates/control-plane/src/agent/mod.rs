@@ -26,6 +26,7 @@ mod tls_conn;
 use std::io;
 use std::path::PathBuf;
 
+pub use attest::open as open_init;
 pub use dial::Turns;
 pub use directory::Agents;
 pub use ended::end_processes;

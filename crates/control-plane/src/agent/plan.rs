@@ -106,6 +106,27 @@ pub async fn run(ctx: &Context, spec: &AgentSpec, session: &Session) -> Result<R
     Ok(Ok(()))
 }
 
+/// Notes of each step that runs once that it ran, before the journal was lost: the agent was initialized, and it is
+/// only after its whole plan.
+pub async fn taken_as_done(ctx: &Context, spec: &AgentSpec) -> Result<(), AgentError> {
+    for (index, step) in (1_u32..)
+        .zip(&spec.plan.steps)
+        .filter(|(_, step)| step.when == When::Once)
+    {
+        let plugin = plugin(ctx, step).await?;
+        let digest = plugin.as_ref().map_or(&step.plugin, |plugin| &plugin.digest);
+        let completed = InitStepCompleted {
+            name: step.name.clone(),
+            index,
+            key: key(step, digest, &ctx.container, ctx.start),
+            duration_ms: 0,
+            message: "it ran before the journal was lost".to_owned(),
+        };
+        ctx.core.store.append(Some(&ctx.name), completed).await?;
+    }
+    Ok(())
+}
+
 /// On a thread that may compile.
 async fn plugin(ctx: &Context, step: &Step) -> Result<Result<Arc<Plugin>, PluginsError>, AgentError> {
     let (plugins, step) = (ctx.core.plugins.clone(), step.clone());

@@ -3,7 +3,9 @@
 //! AgentReady is journaled as intended before it is sent and as sent after it was answered. clawkerd spawns at
 //! most once a start, so after a crash between those rows it is sent again and answered with what already runs.
 
-use clawker_model::event::{AgentReadyIntended, AgentReadySent, InitCompleted, InitFailed, InitFailure, InitStarted};
+use clawker_model::event::{
+    AgentReadyFound, AgentReadyIntended, AgentReadySent, InitCompleted, InitFailed, InitFailure, InitStarted,
+};
 use clawker_model::{AgentSpec, ProcessState, SecretKind};
 use clawker_store::{AgentRecord, InitProgress};
 use clawker_wire::session::{AgentInitialized, AgentReady, HealthCheck, HelloAck, Main, Secret, command, response};
@@ -16,15 +18,20 @@ use super::{AgentError, plan};
 use crate::fault::fault_point;
 
 /// Whether the command runs although no control plane let it in this start. `initialized` is said before AgentReady,
-/// so whoever runs it without has made a short cut, whatever the journal says.
+/// so whoever runs it without has made a short cut, whatever the journal says. Of a start that was taken over the
+/// journal that could say it is lost; `initialized` is the word of the program that we put there.
 pub fn bypassed(record: Option<&AgentRecord>, ack: &HelloAck, start: u64) -> bool {
-    let let_run = record.is_some_and(|record| record.ready_start == Some(start));
+    let let_run = record.is_some_and(|record| record.ready_start == Some(start) || record.adopted == Some(start));
     ack.command_running && !(let_run && ack.initialized)
 }
 
 /// Prepares the agent and lets its command run, from wherever an earlier session left off.
 pub async fn prepare(ctx: Context, record: AgentRecord, ack: HelloAck, session: Session) -> Result<(), AgentError> {
-    let ready = record.ready_start == Some(ctx.start);
+    let mut ready = record.ready_start == Some(ctx.start);
+    if !ready && ack.initialized && record.adopted == Some(ctx.start) {
+        ctx.ready_found(&record.spec).await?;
+        ready = true;
+    }
     if ack.command_running {
         if record.sent_start != Some(ctx.start) {
             let pid = ack
@@ -108,6 +115,19 @@ impl Context {
                 .wait_for(|view| view.asked.processes == ProcessState::Running)
                 .await;
         }
+    }
+
+    /// A start that was taken over was made ready by a control plane whose journal is lost. What it ran doesn't run
+    /// again, neither now nor, of what runs once, in a later start.
+    async fn ready_found(&self, spec: &AgentSpec) -> Result<(), AgentError> {
+        plan::taken_as_done(self, spec).await?;
+        let found = AgentReadyFound {
+            container: self.container.clone(),
+            start: self.start,
+            why: "its clawkerd says that it was initialized before the journal was lost".to_owned(),
+        };
+        self.core.store.append_synced(Some(&self.name), found).await?;
+        Ok(())
     }
 
     async fn append_sent(&self, pid: u32) -> Result<(), AgentError> {

@@ -55,6 +55,8 @@ pub struct Subject {
     pub name: FullName,
     pub container: ContainerId,
     pub run: RunId,
+    /// Why a container with our labels isn't an agent of ours, where it was judged.
+    pub refused: Option<Arc<str>>,
 }
 
 /// Starts the task of an agent; it ends with `stop`.
@@ -281,6 +283,7 @@ impl AgentTask {
             name: self.name().clone(),
             container: self.subject.container.clone(),
             run: self.subject.run.clone(),
+            refused: self.subject.refused.clone(),
             address: self.address(),
             init,
             start,

@@ -6,6 +6,7 @@ use clawker_model::event::{
 };
 use clawker_model::{Action, ContainerId, Event};
 
+use super::newcomer::Mode;
 use super::{Done, Watch, newcomer};
 use crate::containment::Host;
 
@@ -67,9 +68,17 @@ impl Watch {
     }
 
     fn adopt(&mut self, container: ContainerId) {
+        let judged = self.rebuild.as_ref().is_some_and(|rebuild| rebuild.waits(&container));
+        if judged || !self.adopting.insert(container.clone()) {
+            return;
+        }
+        let mode = match self.rebuild {
+            Some(_) => Mode::Rebuilding,
+            None => Mode::Stranger(self.not_taken.get(&container).cloned()),
+        };
         let core = self.core.clone();
         self.work.spawn(async move {
-            let adoption = newcomer::adopt(&core, &container).await;
+            let adoption = newcomer::adopt(&core, &container, mode).await;
             Done::Adopted(container, adoption)
         });
     }

@@ -40,6 +40,7 @@ every_kind! {
     PluginInstalled PluginQuarantined SubsystemDegraded SubsystemRecovered IdentityRotated IdentityConfirmed
     IdentityRecovered IdentityLeaked IdentityRevoked AuthorityRotated
     OperatorCommand RestartPlanned RestartsEnded RestartsBegun
+    RebuildBegun AgentAdopted AdoptionRefused AgentReadyFound StoreRebuilt
 }
 
 /// Kinds that are history and no state: who did what, and what is about to be done.
@@ -52,8 +53,9 @@ macro_rules! changes_nothing {
 }
 
 changes_nothing! {
-    ActionIntended AuthorityRotated BundleIssued ContainerNetworkConnected ContainerOom EgressDenied ExecStarted InitEffectIntended
-    NetnsShared OperatorCommand PolicyDecided RestartPlanned RestartsBegun RestartsEnded ThresholdCrossed
+    ActionIntended AuthorityRotated BundleIssued ContainerNetworkConnected ContainerOom EgressDenied
+    ExecStarted InitEffectIntended NetnsShared OperatorCommand PolicyDecided RestartPlanned RestartsBegun RestartsEnded
+    ThresholdCrossed
 }
 
 /// Kinds that say no more than that the agent's clawkerd is there.

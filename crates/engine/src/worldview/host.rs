@@ -14,6 +14,8 @@ pub struct Host {
     pub started_ms: u64,
     /// It said that it is about to end.
     pub stopping: bool,
+    /// The journal is new, and agents that were there before it are being taken over.
+    pub rebuilding: bool,
     pub degraded: BTreeMap<String, Degraded>,
     /// Why rows of containers that are gone may be kept for now.
     pub reap_degraded: Option<Degraded>,

@@ -37,6 +37,7 @@ const NOT_PROJECTED: &[&str] = &[
     "SubsystemRecovered",
     "OperatorCommand",
     "AuthorityRotated",
+    "AdoptionRefused",
 ];
 
 /// Every event with a defined meaning for the projection, by its kind.
@@ -72,6 +73,10 @@ const PROJECTED: &[&str] = &[
     "IdentityConfirmed",
     "IdentityRecovered",
     "IdentityLeaked",
+    "RebuildBegun",
+    "AgentAdopted",
+    "AgentReadyFound",
+    "StoreRebuilt",
 ];
 
 #[test]

@@ -194,12 +194,34 @@ fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
             init_life: "x".into(),
         }
         .into(),
+        30 => {
+            let Event::AgentCreating(creating) = creating(agent) else {
+                unreachable!("that is what it makes")
+            };
+            AgentAdopted {
+                spec: creating.spec,
+                run: creating.run,
+                container,
+                start: (n > 2).then(|| start(n)),
+                pid: 7,
+                causes: vec![cause(&by, action, "kept")],
+            }
+            .into()
+        }
+        31 => AgentReadyFound {
+            container,
+            start: n,
+            why: "found".into(),
+        }
+        .into(),
+        32 => RebuildBegun {}.into(),
+        33 => StoreRebuilt { adopted: 1, refused: 0 }.into(),
         _ => denied(n),
     }
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let numbers = (0..31_usize, 0..3_usize, 0..4_usize, 0..6_usize, 1..5_u64);
+    let numbers = (0..35_usize, 0..3_usize, 0..4_usize, 0..6_usize, 1..5_u64);
     let event = numbers.prop_map(|(kind, agent, c, t, n)| (agent, event(kind, agent, c, t, n)));
     let whose = prop_oneof![9 => Just(true), 1 => Just(false)];
     prop_oneof![

@@ -6,6 +6,7 @@ use clawker_store::Registry as _;
 
 use super::Context;
 use crate::agent::AgentError;
+use crate::agent::identity::Distrusted;
 use crate::agent::status::Trust;
 use crate::core::now_ms;
 
@@ -36,6 +37,12 @@ impl Context {
             self.core.store.append(Some(&self.name), crossed).await?;
         }
         Ok(())
+    }
+
+    /// Why it isn't trusted, whatever it shows, if its container was judged and not taken over.
+    pub(super) fn not_taken_over(&self) -> Option<Distrusted> {
+        let why = self.refused.as_ref()?;
+        Some((UntrustedReason::RegisterFailed, why.to_string()))
     }
 
     pub(super) async fn trust(&self) -> Result<(), AgentError> {

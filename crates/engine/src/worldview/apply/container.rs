@@ -1,12 +1,13 @@
 //! An agent's container: made, started, ended, gone.
 
 use clawker_model::event::{
-    AgentCreateFailed, AgentCreated, AgentCreating, AgentRemoved, ContainerDestroyed, ContainerDied, ContainerHealth,
-    ContainerPaused, ContainerStarted, ContainerUnpaused, StartBegan,
+    AdoptionRefused, AgentAdopted, AgentCreateFailed, AgentCreated, AgentCreating, AgentRemoved, ContainerDestroyed,
+    ContainerDied, ContainerHealth, ContainerPaused, ContainerStarted, ContainerUnpaused, StartBegan,
 };
 
 use super::super::agent::{Agent, ContainerState, Health, SessionState};
 use super::{About, Apply, Worldview};
+use crate::containment::asked;
 
 impl Apply for AgentCreating {
     fn apply(&self, about: About<'_>, world: &mut Worldview) {
@@ -33,6 +34,33 @@ impl Apply for AgentCreated {
         if matches!(agent.life.state, ContainerState::Unknown | ContainerState::Creating) {
             agent.life.set(ContainerState::Created, about.at_ms);
         }
+    }
+}
+
+impl Apply for AgentAdopted {
+    fn apply(&self, about: About<'_>, world: &mut Worldview) {
+        let Some(name) = about.agent else { return };
+        let mut agent = Agent {
+            container: Some(self.container.clone()),
+            run: Some(self.run.clone()),
+            asked: asked(&self.causes),
+            ..Agent::default()
+        };
+        if let Some(start) = &self.start {
+            agent.start_over(start.number, about.at_ms);
+            agent.begun(start.number, about.at_ms);
+        }
+        // What was said of the container while nobody knew whose it was is of no start.
+        world.agents.insert(name.clone(), agent);
+    }
+}
+
+impl Apply for AdoptionRefused {
+    fn apply(&self, about: About<'_>, world: &mut Worldview) {
+        let Some(name) = about.agent else { return };
+        // First heard of here, unless it is somebody who bears an agent's labels.
+        let agent = world.agents.entry(name.clone()).or_default();
+        agent.container.get_or_insert_with(|| self.container.clone());
     }
 }
 

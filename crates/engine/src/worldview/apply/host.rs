@@ -1,8 +1,8 @@
 //! The control plane's lives, its subsystems and plugins.
 
 use clawker_model::event::{
-    ControlPlaneStarted, ControlPlaneStopping, PluginInstalled, PluginQuarantined, ReapDegraded, SubsystemDegraded,
-    SubsystemRecovered,
+    ControlPlaneStarted, ControlPlaneStopping, PluginInstalled, PluginQuarantined, ReapDegraded, RebuildBegun,
+    StoreRebuilt, SubsystemDegraded, SubsystemRecovered,
 };
 
 use super::super::host::{Degraded, Plugin};
@@ -28,6 +28,18 @@ impl Apply for ControlPlaneStarted {
 impl Apply for ControlPlaneStopping {
     fn apply(&self, _: About<'_>, world: &mut Worldview) {
         world.host.stopping = true;
+    }
+}
+
+impl Apply for RebuildBegun {
+    fn apply(&self, _: About<'_>, world: &mut Worldview) {
+        world.host.rebuilding = true;
+    }
+}
+
+impl Apply for StoreRebuilt {
+    fn apply(&self, _: About<'_>, world: &mut Worldview) {
+        world.host.rebuilding = false;
     }
 }
 

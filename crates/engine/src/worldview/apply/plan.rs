@@ -1,8 +1,8 @@
 //! An agent's preparation and its command.
 
 use clawker_model::event::{
-    AgentReadyIntended, AgentReadySent, InitCompleted, InitFailed, InitStarted, InitStepCompleted, InitStepFailed,
-    InitStepStarted, MainExited,
+    AgentReadyFound, AgentReadyIntended, AgentReadySent, InitCompleted, InitFailed, InitStarted, InitStepCompleted,
+    InitStepFailed, InitStepStarted, MainExited,
 };
 
 use super::super::agent::{Command, Exit, FailedStep, PlanState};
@@ -85,6 +85,20 @@ impl Apply for AgentReadyIntended {
             && agent.command.value == Command::NotYet
         {
             agent.command.set(Command::Ready, about.at_ms);
+        }
+    }
+}
+
+impl Apply for AgentReadyFound {
+    fn apply(&self, about: About<'_>, world: &mut Worldview) {
+        if let Some(agent) = world.agent(about)
+            && agent.is_at(&self.container, self.start)
+        {
+            agent.plan.set(PlanState::Done, about.at_ms);
+            agent.seen(about.at_ms);
+            if agent.command.value == Command::NotYet {
+                agent.command.set(Command::Ready, about.at_ms);
+            }
         }
     }
 }

@@ -39,9 +39,20 @@ const OF_THE_HOST: &[&str] = &[
     "ControlPlaneStopping",
     "PluginInstalled",
     "ReapDegraded",
+    "RebuildBegun",
+    "StoreRebuilt",
     "SubsystemDegraded",
     "SubsystemRecovered",
 ];
+
+fn spec() -> Value {
+    json!({"name": "clawker.a", "image": "i", "image_id": "sha256:1",
+        "main": {"argv": ["x"], "user": "", "env": [], "cwd": "/", "no_new_privs": true, "tty": false,
+            "open_stdin": false, "stop_signal": null},
+        "health": null, "plan": {"steps": []}, "secrets": [], "mounts": [], "publish": [],
+        "network": {"network": "default"}, "egress": {"egress": "open"}, "resources": {}, "remove": false,
+        "on_orphan": "freeze", "owner": "uid:0", "unsafe_options": []})
+}
 
 /// A body of every kind, about the nth container and start. A kind without one fails the properties.
 pub fn body(kind: &str, c: u8, n: u64) -> Value {
@@ -50,12 +61,13 @@ pub fn body(kind: &str, c: u8, n: u64) -> Value {
     match kind {
         "ControlPlaneStarted" => json!({"version": "1", "boot_id": "b"}),
         "ControlPlaneStopping" => json!({"agents": "leased"}),
-        "AgentCreating" => json!({"run": RUN, "spec": {"name": "clawker.a", "image": "i", "image_id": "sha256:1",
-            "main": {"argv": ["x"], "user": "", "env": [], "cwd": "/", "no_new_privs": true, "tty": false,
-                "open_stdin": false, "stop_signal": null},
-            "health": null, "plan": {"steps": []}, "secrets": [], "mounts": [], "publish": [],
-            "network": {"network": "default"}, "egress": {"egress": "open"}, "resources": {}, "remove": false,
-            "on_orphan": "freeze", "owner": "uid:0", "unsafe_options": []}}),
+        "AgentCreating" => json!({"run": RUN, "spec": spec()}),
+        "AgentAdopted" => json!({"run": RUN, "spec": spec(), "container": c, "pid": 7, "causes": [],
+            "start": {"number": n, "boot_id": "b", "init_start_time": n}}),
+        "AdoptionRefused" => json!({"container": c, "why": "w"}),
+        "AgentReadyFound" => json!({"container": c, "start": n, "why": "w"}),
+        "RebuildBegun" => json!({}),
+        "StoreRebuilt" => json!({"adopted": 1, "refused": 0}),
         "AgentCreated" => json!({"container": c, "run": RUN}),
         "AgentCreateFailed" => json!({"message": "m"}),
         "AgentRemoved" => json!({"container": c}),
