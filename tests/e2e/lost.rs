@@ -7,6 +7,7 @@ use clawker_tests::{Agent, Host, Row};
 use serde_json::{Value, json};
 
 use crate::crash::registry;
+use crate::steps::project;
 
 const ENDS: &str = "echo started; until [ -e /shared/end ]; do sleep 0.1; done; exit 7";
 const STAYS: &str = "echo started; exec sleep 1000";
@@ -203,6 +204,41 @@ fn a_rebuild_that_is_cut_goes_on_with_the_rest() -> Result<()> {
     ensure!(rows(&host, "StoreRebuilt", "").len() == 1);
     Ok(())
 }
+
+/// Its preparation is in the container, and what noted it is gone.
+#[test]
+fn what_ran_once_before_the_journal_was_lost_does_not_run_again() -> Result<()> {
+    let mut host = Host::start()?;
+    let file = project(&host, STEPS)?;
+    host.cli(["apply", "-f", &file])?.ok()?;
+    host.existing("a").expect_session()?;
+    host.kill_control_plane()?;
+    host.lose_store()?;
+    host.restart_control_plane()?;
+    expect_rebuilt(&host, 1, 0)?;
+    let agent = host.existing("a");
+    agent.expect_session()?;
+    let told = |file: &str| -> Result<String> { Ok(agent.exec(["cat", file])?.ok()?.stdout) };
+    ensure!(told("/home/agent/once")? == "x\n" && told("/home/agent/starts")? == "x\n");
+    host.cli(["restart", &agent.short()])?.ok()?;
+    agent.expect_session()?;
+    until_true("the step of each start", PATIENCE, || {
+        Ok(told("/home/agent/starts")? == "x\nx\n")
+    })?;
+    ensure!(told("/home/agent/once")? == "x\n", "a step that runs once ran again");
+    Ok(())
+}
+
+const STEPS: &str = r#"
+  a:
+    image: IMAGE
+    command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+    steps:
+      - plugin: pre-run
+        settings: {script: "echo x >>~/starts"}
+      - plugin: post-init
+        settings: {script: "echo x >>~/once"}
+"#;
 
 /// Nobody knows whether it was stopped, nor how it was contained.
 #[test]

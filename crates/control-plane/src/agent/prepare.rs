@@ -205,3 +205,63 @@ pub fn without_secrets(spec: &AgentSpec) -> AgentReady {
         secrets: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clawker_model::{FullName, RunId};
+
+    use super::*;
+    use crate::containment::tests::kernel::spec;
+
+    fn record(ready_start: Option<u64>, adopted: Option<u64>) -> AgentRecord {
+        AgentRecord {
+            spec: spec(&FullName::parse("clawker.a").expect("name")),
+            run: RunId::parse("abcdefghijklmnopqrstuv").expect("id"),
+            container: None,
+            created_ms: 0,
+            start: None,
+            start_pid: 0,
+            generation: 0,
+            issued: None,
+            causes: Vec::new(),
+            ready_start,
+            sent_start: None,
+            exit: None,
+            restarts: None,
+            adopted,
+            init: InitProgress::NotStarted,
+        }
+    }
+
+    #[test]
+    fn a_command_runs_by_leave_of_a_control_plane_or_it_is_a_short_cut() {
+        // ready in start, taken over in start, initialized, running, is a short cut
+        let table = [
+            (None, None, false, false, false),
+            (None, None, true, false, false),
+            (Some(2), None, true, true, false),
+            (Some(2), None, false, true, true),
+            (Some(1), None, true, true, true),
+            (None, None, true, true, true),
+            // Its journal is lost, and clawkerd says that it had leave.
+            (None, Some(2), true, true, false),
+            (None, Some(2), false, true, true),
+            // It was taken over while it didn't run, or in an earlier start.
+            (None, Some(0), true, true, true),
+            (None, Some(1), true, true, true),
+        ];
+        for (ready, adopted, initialized, command_running, short_cut) in table {
+            let ack = HelloAck {
+                initialized,
+                command_running,
+                ..Default::default()
+            };
+            let record = record(ready, adopted);
+            assert_eq!(
+                bypassed(Some(&record), &ack, 2),
+                short_cut,
+                "{ready:?} {adopted:?} {ack:?}"
+            );
+        }
+    }
+}

@@ -143,7 +143,7 @@ async fn judged(
 ) -> Result<Result<Option<AgentAdopted>, String>, AgentError> {
     let Some(label) = inspect.labels.get(&core.labels().spec()) else {
         return Ok(Err(
-            "no definition is in its labels, as create has put there since version 0.2".into(),
+            "its labels hold no definition of it, as those have that create makes".into(),
         ));
     };
     let spec = match container::spec(label) {

@@ -36,6 +36,46 @@ fn what_nobody_spoke_of_is_unknown() {
 }
 
 #[test]
+fn an_agent_that_is_taken_over_runs_and_is_contained_as_it_was() {
+    let c = container(1);
+    let locked = serde_json::json!({"by": "host:rebuild", "action": {"action": "lock-network"}, "reason": "r",
+        "event": 0, "at_ms": 1});
+    let mut adopted = samples::body("AgentAdopted", 1, 1);
+    adopted["causes"] = serde_json::json!([locked]);
+    let rows = [("RebuildBegun", serde_json::json!({})), ("AgentAdopted", adopted)];
+    let world = Journal::of(&rows).world();
+    assert!(world.host.rebuilding);
+    let agent = after(&rows);
+    assert_eq!((agent.start, agent.life.state), (1, ContainerState::Running));
+    assert_eq!(agent.asked.network, clawker_model::NetworkState::Locked);
+    assert_eq!(agent.command.value, Command::NotYet);
+    let rows = [
+        rows.to_vec(),
+        vec![
+            row!(AgentReadyFound "container": c, "start": 1, "why": "w"),
+            row!(AgentReadySent "container": c, "start": 1, "pid": 9),
+            row!(StoreRebuilt "adopted": 1, "refused": 0),
+        ],
+    ]
+    .concat();
+    let agent = after(&rows);
+    assert_eq!(
+        (agent.plan.state, agent.command.value),
+        (PlanState::Done, Command::Running { pid: 9 })
+    );
+    assert!(!Journal::of(&rows).world().host.rebuilding);
+}
+
+#[test]
+fn one_that_is_not_taken_over_is_known_all_the_same() {
+    let c = container(1);
+    let refused = row!(AdoptionRefused "container": c, "why": "w");
+    let untrusted = row!(AgentUntrusted "reason": "register_failed", "detail": "w");
+    let agent = after(&[refused, untrusted]);
+    assert!(matches!(agent.trust.value, Verdict::Untrusted { .. }));
+}
+
+#[test]
 fn an_agents_life_is_seen() {
     let c = container(1);
     let mut rows = vec![

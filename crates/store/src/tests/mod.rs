@@ -1,5 +1,6 @@
 //! Tests of the store, and what they share.
 
+mod adopting;
 mod append;
 mod chain;
 mod conformance;
