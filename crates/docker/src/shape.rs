@@ -174,7 +174,7 @@ fn shown(answer: ContainerInspectResponse) -> Result<Shape, String> {
             let paths = members.get(field).and_then(Value::as_array);
             paths.is_some_and(|paths| paths.iter().any(|one| one == *path))
         };
-        if least.iter().all(|path| has(&path)) {
+        if least.iter().all(has) {
             members.insert(field.into(), least.into());
         }
     }
