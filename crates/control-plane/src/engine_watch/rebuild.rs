@@ -15,7 +15,7 @@ use clawker_engine::adopt::{self, Found};
 use clawker_engine::containment::asked;
 use clawker_model::event::{AdoptionRefused, AgentAdopted, Cause, ContainmentAsked, StoreRebuilt};
 use clawker_model::{ContainerId, Egress, FullName, NetworkState, Start};
-use clawker_proc::cgroup::{self, AgentCgroup, Freeze};
+use clawker_proc::cgroup::{self, AgentCgroup, ContainerCgroup, Freeze};
 use clawker_proc::procfs;
 
 use super::{Watch, newcomer};
@@ -202,10 +202,10 @@ async fn found(core: &Core, inspect: &Inspect) -> Result<(Option<Start>, u32, Fo
             netfilter.detach(&key);
             state
         });
-        let frozen = match AgentCgroup::open(&path)? {
-            Some(agent) => agent.state()? != Freeze::Running,
-            None => false,
-        };
+        // Of one whose init isn't ours the whole container is frozen.
+        let agent = AgentCgroup::open(&path)?.map(|agent| agent.state()).transpose()?;
+        let all = ContainerCgroup::open(&path)?.map(|all| all.state()).transpose()?;
+        let frozen = [agent, all].into_iter().flatten().any(|state| state != Freeze::Running);
         Ok((network.map_err(|error| error.to_string()), frozen))
     };
     let read = tokio::task::spawn_blocking(reading)
