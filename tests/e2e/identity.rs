@@ -2,10 +2,13 @@
 //!
 //! Leaves live for ten seconds here, so that a test sees several of them.
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use clawker_tests::host::Setup;
 use clawker_tests::wait::{PATIENCE, until_true};
-use clawker_tests::{Agent, Host};
+use clawker_tests::{Agent, Host, Ran, bins, ran};
 
 use crate::crash::registry;
 
@@ -176,5 +179,48 @@ fn a_revoked_key_is_denied_for_good_and_a_release_brings_another() -> Result<()>
     drop(agent);
     let rows = registry(host)?;
     ensure!(rows.len() == 1 && rows[0].generation == 2, "{rows:?}");
+    Ok(())
+}
+
+/// The fleet's key is nowhere near a control plane, and no agent hears of it.
+#[test]
+fn a_fleets_root_signs_a_hosts_and_agents_notice_nothing() -> Result<()> {
+    let host = host()?;
+    let agent = started(&host)?;
+    let file = |name: &str| host.shared_dir().join(name);
+    let key = rcgen::KeyPair::generate()?;
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "the fleet");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    std::fs::write(file("fleet.pem"), params.self_signed(&key)?.pem())?;
+    std::fs::write(file("fleet.key"), key.serialize_pem())?;
+    std::fs::write(file("host.csr"), host.cli(["ca", "request"])?.ok()?.stdout)?;
+
+    // Without a control plane, and not with a key that anybody can read.
+    let sign = || -> Result<Ran> {
+        let mut command = Command::new(bins::clawker()?);
+        command.args(["--socket", "/nowhere/admin.sock", "ca", "sign", "--fleet-key"]);
+        command
+            .arg(file("fleet.key"))
+            .arg("--fleet-cert")
+            .arg(file("fleet.pem"));
+        ran::run(command.arg(file("host.csr")), PATIENCE)
+    };
+    std::fs::set_permissions(file("fleet.key"), std::fs::Permissions::from_mode(0o644))?;
+    sign()?.failed(1, "readable by others")?;
+    std::fs::set_permissions(file("fleet.key"), std::fs::Permissions::from_mode(0o600))?;
+    std::fs::write(file("host.pem"), sign()?.ok()?.stdout)?;
+
+    let before = host.cli(["ca", "--json"])?.ok()?.objects()?;
+    ensure!(before[0]["roots"][0]["fleet"].is_null(), "{before:?}");
+    let certificate = file("host.pem").display().to_string();
+    host.cli(["ca", "install", &file("fleet.pem").display().to_string()])?
+        .failed(2, "isn't of a root in force here")?;
+    host.cli(["ca", "install", &certificate])?.ok()?;
+    let after = host.cli(["ca", "--json"])?.ok()?.objects()?;
+    ensure!(after[0]["roots"][0]["fleet"]["issuer"] == "the fleet", "{after:?}");
+    ensure!(after[0]["roots"][0]["id"] == before[0]["roots"][0]["id"], "{after:?}");
+    expect_unharmed(&host, &agent)?;
+    ensure!(count(&host, "BundleIssued") == 1 && count(&host, "AuthorityRotated") == 0);
     Ok(())
 }

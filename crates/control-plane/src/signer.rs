@@ -1,12 +1,12 @@
 //! The signer: the one task that holds the host's keys.
 //!
-//! Takes four kinds of request and no other: a leaf for an agent, another leaf for an agent's key, a leaf for the control
-//! plane, the next phase of a rotation. Names come in as parsed types, never as a request that somebody else composed.
+//! Takes six kinds of request and no other: a leaf for an agent, another leaf for an agent's key, a leaf for the control
+//! plane, the next phase of a rotation, a request to the fleet's root, and that one's certificate. Names come in as parsed types, never as a request that somebody else composed.
 //! Which roots are in force goes out through a `watch`.
 //!
 //! ```text
 //!  AgentLeaf, Renewal, ControlPlane ──▶ signed, 35 µs each ──▶ answer
-//!  Step ──▶ on disk in one rename ──▶ roots in force are published ──▶ answer
+//!  Step, Install ──▶ on disk in one rename ──▶ roots in force are published ──▶ answer
 //! ```
 
 use std::collections::HashMap;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use clawker_engine::rotation::{Roots, Step};
 use clawker_identity::Credentials;
+use clawker_identity::authority::fleet::Cross;
 use clawker_identity::authority::{Authority, AuthorityError, CONTROL_PLANE_LIFE, Validity};
 use clawker_model::{ContainerId, FullName};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -57,6 +58,13 @@ enum Request {
         step: Step,
         answer: Answer<()>,
     },
+    FleetRequest {
+        answer: Answer<String>,
+    },
+    Install {
+        certificate: Vec<u8>,
+        answer: Answer<()>,
+    },
 }
 
 /// The roots in force.
@@ -65,6 +73,8 @@ pub struct InForce {
     pub roots: Roots,
     /// DER, the signing one first.
     pub ders: Vec<Vec<u8>>,
+    /// The fleet's certificates of them, by the root's id: for surfaces whose peers know the fleet. Agents get none.
+    pub crosses: Vec<(String, Cross)>,
 }
 
 /// Asks the signer.
@@ -98,6 +108,7 @@ fn read(authority: &Authority) -> InForce {
             signer_not_after: authority.not_after(),
         },
         ders: authority.roots(),
+        crosses: authority.crosses(),
     }
 }
 
@@ -151,6 +162,16 @@ impl Signer {
         self.ask(|answer| Request::Step { step, answer }).await
     }
 
+    /// A request to the fleet's root, for the root that signs: PKCS#10, as PEM.
+    pub async fn fleet_request(&self) -> Result<String, SignerError> {
+        self.ask(|answer| Request::FleetRequest { answer }).await
+    }
+
+    /// Takes the fleet's certificate (PEM) of a root in force; durable when this returns.
+    pub async fn install(&self, certificate: Vec<u8>) -> Result<(), SignerError> {
+        self.ask(|answer| Request::Install { certificate, answer }).await
+    }
+
     async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, SignerError> {
         let (answer, answered) = oneshot::channel();
         self.requests
@@ -199,6 +220,8 @@ impl Task {
             } => drop(answer.send(self.authority.renewed_leaf(&name, &container, &spki, validity))),
             Request::ControlPlane { root_id, answer } => drop(answer.send(self.own(root_id))),
             Request::Step { step, answer } => drop(answer.send(self.step(step))),
+            Request::FleetRequest { answer } => drop(answer.send(self.authority.request())),
+            Request::Install { certificate, answer } => drop(answer.send(self.install(&certificate))),
         }
     }
 
@@ -212,6 +235,12 @@ impl Task {
         let credentials = self.authority.control_plane_leaf_under(&root_id, validity)?;
         self.own.insert(root_id, (credentials.clone(), Instant::now()));
         Ok(credentials)
+    }
+
+    fn install(&mut self, certificate: &[u8]) -> Result<(), AuthorityError> {
+        self.authority.install(certificate)?;
+        self.publish.send_replace(Arc::new(read(&self.authority)));
+        Ok(())
     }
 
     fn step(&mut self, step: Step) -> Result<(), AuthorityError> {

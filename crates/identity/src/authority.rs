@@ -3,7 +3,8 @@
 //! P-256, one year a root, in a folder that only root can enter. `authority.json` there says which roots count and
 //! is replaced in one rename; a key that it doesn't name is the rest of an interrupted step and is deleted. Issues two
 //! kinds of leaf: agents' (an hour, both usages, name and container as URI SANs) and the control plane's own.
-//! Everything it signs is built here from typed names; it signs no request from outside. It takes no decision: when
+//! Everything it signs is built here from typed names; it signs no request from outside. A root may have a certificate
+//! by the fleet's root on top ([`fleet`]), which changes nothing for agents. It takes no decision: when
 //! to go on with a rotation is the control plane's (`clawker_engine::rotation`).
 //!
 //! ```text
@@ -12,6 +13,7 @@
 //!  signs A, trusts A      signs A, trusts A B       signs B, trusts B A          signs B, trusts B; A's key is gone
 //! ```
 
+pub mod fleet;
 mod root;
 
 use std::fs;
@@ -23,7 +25,8 @@ use clawker_model::{ContainerId, FullName};
 use serde::{Deserialize, Serialize};
 
 use crate::Credentials;
-use root::{Root, io_error, path, write_private};
+use fleet::{Cross, FleetError};
+use root::{CROSS, Root, io_error, path, write_private};
 
 pub use root::{CONTROL_PLANE_LIFE, ROOT_LIFE, Validity};
 pub use time::Duration;
@@ -54,6 +57,8 @@ pub enum AuthorityError {
     Unusable { what: &'static str, why: String },
     #[error("can't {step} a root while the rotation is {phase}")]
     OutOfTurn { step: &'static str, phase: RotationPhase },
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     #[error("no root with the id {id} is in force")]
     UnknownRoot { id: String },
 }
@@ -167,6 +172,34 @@ impl Authority {
         self.in_force().map(|root| root.id().to_owned()).collect()
     }
 
+    /// The fleet's certificates of roots in force, each with the root's id.
+    pub fn crosses(&self) -> Vec<(String, Cross)> {
+        let crossed = self.in_force().filter_map(|root| Some((root, root.cross()?)));
+        crossed
+            .map(|(root, cross)| (root.id().to_owned(), cross.clone()))
+            .collect()
+    }
+
+    /// A request to the fleet's root for the root that signs: PKCS#10, as PEM.
+    pub fn request(&self) -> Result<String, AuthorityError> {
+        self.signer.request()
+    }
+
+    /// Takes the fleet's certificate (PEM) of a root in force.
+    pub fn install(&mut self, pem: &[u8]) -> Result<(), AuthorityError> {
+        let dir = self.dir.as_deref();
+        match (self.signer.install(dir, pem), &mut self.other) {
+            (Err(AuthorityError::Fleet(refused)), Some(other)) => {
+                other.install(dir, pem).map_err(|error| match error {
+                    // What is wrong with it is said of the root that signs.
+                    AuthorityError::Fleet(_) => refused.into(),
+                    other => other,
+                })
+            }
+            (installed, _) => installed,
+        }
+    }
+
     fn in_force(&self) -> impl Iterator<Item = &Root> {
         std::iter::once(&self.signer).chain(self.other.as_ref())
     }
@@ -241,13 +274,13 @@ impl Authority {
         let Some(dir) = &self.dir else { return Ok(()) };
         let kept: Vec<PathBuf> = self
             .in_force()
-            .flat_map(|root| ["key", "der"].map(|extension| path(dir, root.id(), extension)))
+            .flat_map(|root| ["key", "der", CROSS].map(|extension| path(dir, root.id(), extension)))
             .collect();
         for entry in fs::read_dir(dir).map_err(io_error("reading", dir))?.flatten() {
             let file = entry.path();
             let ours = file
                 .extension()
-                .is_some_and(|extension| ["key", "der", "new"].iter().any(|known| extension == *known));
+                .is_some_and(|extension| ["key", "der", CROSS, "new"].iter().any(|known| extension == *known));
             if ours && !kept.contains(&file) {
                 fs::remove_file(&file).map_err(io_error("deleting", &file))?;
             }

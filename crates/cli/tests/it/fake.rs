@@ -322,6 +322,21 @@ impl AdminService for Fake {
         Ok(Response::new(authority()))
     }
 
+    async fn request_fleet_certificate(
+        &self,
+        _: Request<RequestFleetCertificateRequest>,
+    ) -> Answer<clawker_wire::admin::FleetRequest> {
+        self.asked("ca request")?;
+        let (root, pem) = ("aa".repeat(32), "-----BEGIN CERTIFICATE REQUEST-----\nx\n".to_owned());
+        Ok(Response::new(clawker_wire::admin::FleetRequest { root, pem }))
+    }
+
+    async fn install_fleet_certificate(&self, request: Request<InstallFleetCertificateRequest>) -> Answer<Authority> {
+        let certificate = request.into_inner().certificate;
+        self.asked(format!("ca install {}", String::from_utf8_lossy(&certificate)))?;
+        Ok(Response::new(authority()))
+    }
+
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<clawker_wire::admin::Status> {
         self.asked("status")?;
         Ok(Response::new(self.with(|scene| scene.status.clone())))
@@ -344,11 +359,17 @@ fn authority() -> Authority {
                 id: "aa".repeat(32),
                 signs: true,
                 not_after: Some(2_000_000_000),
+                fleet: Some(FleetCertificate {
+                    id: "cc".repeat(32),
+                    issuer: "the fleet\u{1b}[31m".into(),
+                    not_after: 2_000_000_000,
+                }),
             },
             Root {
                 id: "bb".repeat(32),
                 signs: false,
                 not_after: None,
+                fleet: None,
             },
         ],
         leaf_seconds: 3600,

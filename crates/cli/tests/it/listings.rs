@@ -356,16 +356,37 @@ async fn the_authority_in_the_middle_of_a_rotation() {
         "a new root is trusted, and signs once all agents know it",
         "aaaaaaaaaaaaaaaa  signs, ends in ",
         "bbbbbbbbbbbbbbbb  trusted\n",
+        "aaaaaaaaaaaaaaaa  signed by the fleet",
         "3 trusted agents connected, 1 of them up to date",
     ] {
         assert!(out.contains(part), "{part}: {out}");
     }
+    assert!(!out.contains('\u{1b}'), "{out:?}");
     let seen = stage.run(&["ca", "rotate", "--json"], Props::default()).await;
     let object: serde_json::Value = serde_json::from_str(&seen.out()).expect("one object");
     assert_eq!(
         (&object["phase"], &object["agents_current"]),
         (&"introduced".into(), &1.into())
     );
+}
+
+#[tokio::test]
+async fn a_request_to_the_fleet_and_its_answer() {
+    let stage = Stage::new();
+    let seen = stage.run(&["ca", "request"], Props::default()).await;
+    assert!(
+        seen.out().starts_with("-----BEGIN CERTIFICATE REQUEST-----\n"),
+        "{}",
+        seen.out()
+    );
+    let dir = tempfile::tempdir().expect("folder");
+    let file = dir.path().join("host.pem");
+    std::fs::write(&file, "signed").expect("written");
+    let file = file.to_str().expect("path");
+    let seen = stage.run(&["ca", "install", file], Props::default()).await;
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    let asked = stage.fake.with(|scene| scene.asked.clone());
+    assert_eq!(asked, ["ca request", "ca install signed"]);
 }
 
 fn healthy() -> Status {

@@ -241,6 +241,26 @@ impl AdminService for Service {
         Ok(Response::new(asked.await?))
     }
 
+    async fn request_fleet_certificate(
+        &self,
+        _: Request<wire::RequestFleetCertificateRequest>,
+    ) -> Answer<wire::FleetRequest> {
+        Ok(Response::new(authority::request(&self.core).await?))
+    }
+
+    async fn install_fleet_certificate(
+        &self,
+        request: Request<wire::InstallFleetCertificateRequest>,
+    ) -> Answer<wire::Authority> {
+        let peer = Self::peer(&request)?;
+        let core = self.core.clone();
+        let installed = self.whole(async move {
+            note(&core, None, peer, "ca install", String::new()).await?;
+            authority::install(&core, request.into_inner().certificate.to_vec()).await
+        });
+        Ok(Response::new(installed.await?))
+    }
+
     async fn get_status(&self, _: Request<wire::GetStatusRequest>) -> Answer<wire::Status> {
         Ok(Response::new(status::status(&self.core)))
     }

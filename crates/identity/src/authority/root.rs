@@ -15,6 +15,7 @@ use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
 use super::AuthorityError;
+use super::fleet::Cross;
 use crate::leaf::Claims;
 use crate::{CONTROL_PLANE, leaf, thumbprint};
 
@@ -24,6 +25,12 @@ pub const ROOT_LIFE: Duration = Duration::days(365);
 pub const CONTROL_PLANE_LIFE: Duration = Duration::days(30);
 
 const ROOT: &str = "the authority's own certificate";
+/// How the file with the fleet's certificate of a root ends.
+pub(super) const CROSS: &str = "fleet";
+
+fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
+}
 
 /// From when, and for how long, something is valid. The clock is the caller's, so that a year can be tried in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,19 +53,26 @@ impl Validity {
         Self { from, life }
     }
 
-    fn write(self, params: &mut CertificateParams) {
+    pub(super) fn write(self, params: &mut CertificateParams) {
         params.not_before = self.from - Duration::seconds(leaf::BACKDATE_S);
         params.not_after = self.from + self.life;
     }
 }
 
+/// The name of the root with this public key.
+pub(super) fn subject_of(public_key: &[u8]) -> String {
+    let serial = thumbprint(public_key);
+    format!("clawker host CA {}", serial.get(..16).unwrap_or_default())
+}
+
 /// A root with its key. Its `Debug` names no key.
 pub(super) struct Root {
     issuer: Issuer<'static, KeyPair>,
+    claims: Claims,
+    /// Its certificate by the fleet's root, if there is one.
+    cross: Option<Cross>,
     der: Vec<u8>,
     id: String,
-    /// Seconds since the Unix epoch.
-    not_after: i64,
 }
 
 impl std::fmt::Debug for Root {
@@ -74,9 +88,9 @@ impl Root {
         let sign = |source| AuthorityError::Sign { what: ROOT, source };
         let key = new_key(ROOT)?;
         let mut params = CertificateParams::default();
-        let serial = thumbprint(key.public_key_raw());
-        let subject = format!("clawker host CA {}", serial.get(..16).unwrap_or_default());
-        params.distinguished_name.push(DnType::CommonName, subject);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, subject_of(key.public_key_raw()));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         validity.write(&mut params);
@@ -92,7 +106,8 @@ impl Root {
         Ok(Self {
             issuer,
             id: thumbprint(&der),
-            not_after: claims.not_after,
+            claims,
+            cross: None,
             der,
         })
     }
@@ -137,7 +152,11 @@ impl Root {
         }
         let issuer =
             Issuer::from_ca_cert_der(&CertificateDer::from(der.as_slice()), key).map_err(damaged(root_path))?;
-        Self::from_parts(der, issuer)
+        let mut root = Self::from_parts(der, issuer)?;
+        // Nobody in here needs it: one that is missing, damaged or over is none.
+        let kept = fs::read(path(dir, id, CROSS)).ok();
+        root.cross = kept.and_then(|der| Cross::read(&root.claims, &der, now()).ok());
+        Ok(root)
     }
 
     /// Writes both files; the caller's manifest is what makes them count.
@@ -156,7 +175,33 @@ impl Root {
     }
 
     pub fn not_after(&self) -> i64 {
-        self.not_after
+        self.claims.not_after
+    }
+
+    pub fn cross(&self) -> Option<&Cross> {
+        self.cross.as_ref()
+    }
+
+    /// Asks the fleet's root to sign this one: PKCS#10, as PEM.
+    pub fn request(&self) -> Result<String, AuthorityError> {
+        const WHAT: &str = "a request to the fleet's root";
+        let sign = |source| AuthorityError::Sign { what: WHAT, source };
+        let mut params = CertificateParams::default();
+        let key = self.issuer.key();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, subject_of(key.public_key_raw()));
+        params.serialize_request(key).map_err(sign)?.pem().map_err(sign)
+    }
+
+    /// Takes the fleet's certificate (PEM) of this root, and keeps it beside it.
+    pub fn install(&mut self, dir: Option<&Path>, pem: &[u8]) -> Result<(), AuthorityError> {
+        let cross = Cross::of(&self.claims, pem, now())?;
+        if let Some(dir) = dir {
+            write_private(&path(dir, &self.id, CROSS), &cross.der)?;
+        }
+        self.cross = Some(cross);
+        Ok(())
     }
 
     /// A new key and leaf for an agent.

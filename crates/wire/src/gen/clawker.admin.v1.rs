@@ -738,6 +738,38 @@ pub struct Root {
     /// Seconds since the Unix epoch; only of the one that signs.
     #[prost(int64, optional, tag = "3")]
     pub not_after: ::core::option::Option<i64>,
+    #[prost(message, optional, tag = "4")]
+    pub fleet: ::core::option::Option<FleetCertificate>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RequestFleetCertificateRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FleetRequest {
+    /// The root that it is for, by its id.
+    #[prost(string, tag = "1")]
+    pub root: ::prost::alloc::string::String,
+    /// PKCS#10.
+    #[prost(string, tag = "2")]
+    pub pem: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallFleetCertificateRequest {
+    /// PEM.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub certificate: ::prost::bytes::Bytes,
+}
+/// The fleet's certificate of a root: the same name and key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FleetCertificate {
+    /// SHA-256, in hex.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The common name of whoever signed it.
+    #[prost(string, tag = "2")]
+    pub issuer: ::prost::alloc::string::String,
+    /// Seconds since the Unix epoch.
+    #[prost(int64, tag = "3")]
+    pub not_after: i64,
 }
 /// Generated client implementations.
 pub mod admin_service_client {
@@ -1339,6 +1371,60 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// What the fleet's root is to sign, for the root that signs here.
+        pub async fn request_fleet_certificate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RequestFleetCertificateRequest>,
+        ) -> std::result::Result<tonic::Response<super::FleetRequest>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/RequestFleetCertificate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clawker.admin.v1.AdminService",
+                        "RequestFleetCertificate",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// The fleet's certificate of a root in force.
+        pub async fn install_fleet_certificate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::InstallFleetCertificateRequest>,
+        ) -> std::result::Result<tonic::Response<super::Authority>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/InstallFleetCertificate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "clawker.admin.v1.AdminService",
+                        "InstallFleetCertificate",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Ends the control plane, after doing to the agents what is asked.
         pub async fn shutdown(
             &mut self,
@@ -1528,6 +1614,16 @@ pub mod admin_service_server {
         async fn rotate_authority(
             &self,
             request: tonic::Request<super::RotateAuthorityRequest>,
+        ) -> std::result::Result<tonic::Response<super::Authority>, tonic::Status>;
+        /// What the fleet's root is to sign, for the root that signs here.
+        async fn request_fleet_certificate(
+            &self,
+            request: tonic::Request<super::RequestFleetCertificateRequest>,
+        ) -> std::result::Result<tonic::Response<super::FleetRequest>, tonic::Status>;
+        /// The fleet's certificate of a root in force.
+        async fn install_fleet_certificate(
+            &self,
+            request: tonic::Request<super::InstallFleetCertificateRequest>,
         ) -> std::result::Result<tonic::Response<super::Authority>, tonic::Status>;
         /// Ends the control plane, after doing to the agents what is asked.
         async fn shutdown(
@@ -2589,6 +2685,108 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateAuthoritySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/RequestFleetCertificate" => {
+                    #[allow(non_camel_case_types)]
+                    struct RequestFleetCertificateSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RequestFleetCertificateRequest>
+                    for RequestFleetCertificateSvc<T> {
+                        type Response = super::FleetRequest;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::RequestFleetCertificateRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::request_fleet_certificate(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RequestFleetCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/InstallFleetCertificate" => {
+                    #[allow(non_camel_case_types)]
+                    struct InstallFleetCertificateSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::InstallFleetCertificateRequest>
+                    for InstallFleetCertificateSvc<T> {
+                        type Response = super::Authority;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::InstallFleetCertificateRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::install_fleet_certificate(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = InstallFleetCertificateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
