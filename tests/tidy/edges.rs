@@ -39,11 +39,7 @@ const EDGES: [(&str, u8, &[&str]); 16] = [
             "clawker-wire",
         ],
     ),
-    (
-        "clawker-cli",
-        2,
-        &["clawker-identity", "clawker-model", "clawker-wire"],
-    ),
+    ("clawker-cli", 2, &["clawker-identity", "clawker-model", "clawker-wire"]),
     (
         "clawker-sim",
         2,

@@ -58,7 +58,7 @@ enum Request {
         step: Step,
         answer: Answer<()>,
     },
-    FleetRequest {
+    AskFleet {
         answer: Answer<String>,
     },
     Install {
@@ -164,7 +164,7 @@ impl Signer {
 
     /// A request to the fleet's root, for the root that signs: PKCS#10, as PEM.
     pub async fn fleet_request(&self) -> Result<String, SignerError> {
-        self.ask(|answer| Request::FleetRequest { answer }).await
+        self.ask(|answer| Request::AskFleet { answer }).await
     }
 
     /// Takes the fleet's certificate (PEM) of a root in force; durable when this returns.
@@ -220,7 +220,7 @@ impl Task {
             } => drop(answer.send(self.authority.renewed_leaf(&name, &container, &spki, validity))),
             Request::ControlPlane { root_id, answer } => drop(answer.send(self.own(root_id))),
             Request::Step { step, answer } => drop(answer.send(self.step(step))),
-            Request::FleetRequest { answer } => drop(answer.send(self.authority.request())),
+            Request::AskFleet { answer } => drop(answer.send(self.authority.request())),
             Request::Install { certificate, answer } => drop(answer.send(self.install(&certificate))),
         }
     }
