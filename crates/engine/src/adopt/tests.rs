@@ -107,10 +107,10 @@ fn however_much_differs_what_is_told_of_it_is_short() {
 fn what_the_kernel_has_in_force_stays_and_what_it_does_not_tell_is_locked() {
     let rules = |texts: &[&str]| -> Vec<EgressRule> {
         let rule = |text: &&str| {
-            let to: std::net::SocketAddr = text.parse().expect("a destination");
+            let (addr, port) = text.rsplit_once(':').expect("a destination");
             EgressRule {
-                addr: to.ip(),
-                port: to.port(),
+                addr: addr.trim_matches(['[', ']']).parse().expect("an address"),
+                port: port.parse().expect("a port"),
             }
         };
         texts.iter().map(rule).collect()
