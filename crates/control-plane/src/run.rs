@@ -60,6 +60,8 @@ pub enum StartError {
     Random(getrandom::Error),
     #[error("signals: {0}")]
     Signals(std::io::Error),
+    #[error("loading the plugins: {0}")]
+    Loading(tokio::task::JoinError),
 }
 
 impl StartError {
@@ -115,6 +117,11 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         store.append_synced(None, RebuildBegun {}).await?;
     }
     let libexec = plugins::libexec(&config)?;
+    // Compiling takes longer than all the rest, and needs nothing of it.
+    let loading = {
+        let (config, libexec) = (config.clone(), libexec.clone());
+        tokio::task::spawn_blocking(move || Plugins::load(&config, &libexec))
+    };
 
     let docker = Docker::connect(&config.docker_socket)?;
     let engine = docker.engine().await?;
@@ -127,7 +134,6 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
     let signer = signer::spawn(authority, config.identity.leaf_seconds, &tasks, shutdown.clone());
     let netfilter = Netfilter::start()?;
-    let plugins = Arc::new(Plugins::load(&config, &libexec)?);
     let boot_id = clawker_proc::procfs::boot_id().unwrap_or_default();
     let world = World::begin(&store).await?;
     store
@@ -140,6 +146,7 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         )
         .await?;
 
+    let plugins = Arc::new(loading.await.map_err(StartError::Loading)??);
     let board = Arc::new(Board::new(store.clone()));
     let containment = containment::spawn(Deps {
         store: store.clone(),
