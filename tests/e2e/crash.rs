@@ -134,6 +134,26 @@ fn a_lock_outlives_the_control_plane() -> Result<()> {
     Ok(())
 }
 
+/// Whoever can't connect is known by its init all the same: what is asked of it is read back before, and without, a
+/// session.
+#[test]
+fn a_start_that_cannot_connect_is_contained_and_read_back() -> Result<()> {
+    let mut host = Host::start()?;
+    let agent = host.agent("a").attempting()?.run()?;
+    let container = agent.container()?;
+    agent.contain("lock-network")?;
+    host.docker.pause(&container)?;
+    host.kill_control_plane()?;
+    host.restart_control_plane()?;
+    let known = host.existing("a").expect_containment("locked");
+    let view = host.existing("a").view();
+    host.docker.unpause(&container)?;
+    known?;
+    let view = view?;
+    ensure!(view["session"] != "connected" && view["start"] == 1, "{view}");
+    host.existing("a").expect_session()
+}
+
 /// Without its projection the control plane builds it anew from the journal.
 #[test]
 fn the_projection_is_rebuilt() -> Result<()> {

@@ -137,13 +137,11 @@ fn a_paused_container_is_frozen_and_not_broken() -> Result<()> {
     let agent = host.agent("a").script(STAYS).run()?;
     agent.expect_session()?;
     let container = agent.container()?;
-    host.docker
-        .request("POST", &format!("/containers/{container}/pause"), None)?;
+    host.docker.pause(&container)?;
     let frozen = agent.expect("a frozen session", |view| {
         view["session"] == "frozen" && view["status"] == "paused"
     });
-    host.docker
-        .request("POST", &format!("/containers/{container}/unpause"), None)?;
+    host.docker.unpause(&container)?;
     frozen?;
     agent.expect_session()
 }

@@ -143,6 +143,15 @@ impl Docker {
         self.post(&format!("/containers/{id}/kill"), &Value::Null).map(drop)
     }
 
+    /// Holds all of a container, PID 1 too.
+    pub fn pause(&self, id: &str) -> Result<()> {
+        self.post(&format!("/containers/{id}/pause"), &Value::Null).map(drop)
+    }
+
+    pub fn unpause(&self, id: &str) -> Result<()> {
+        self.post(&format!("/containers/{id}/unpause"), &Value::Null).map(drop)
+    }
+
     pub fn remove(&self, id: &str) -> Result<()> {
         self.delete(&format!("/containers/{id}?force=true&v=true"))
     }
