@@ -102,7 +102,15 @@ impl Agents {
         )
     }
 
+    /// Once for each container: who made it and who saw it in a list come here at the same time.
     fn look_after(&self, core: &Arc<Core>, subject: Subject) -> Result<(), AgentError> {
+        let mut entries = self.lock();
+        if entries
+            .get(&subject.name)
+            .is_some_and(|there| there.container == subject.container && !there.stop.is_cancelled())
+        {
+            return Ok(());
+        }
         let path = core.run_root().join(subject.run.as_str());
         listen::ensure(&path)?;
         let listeners = listen::listen(&path)?;
@@ -115,7 +123,7 @@ impl Agents {
             handle,
             stop,
         };
-        if let Some(before) = self.lock().insert(name, entry) {
+        if let Some(before) = entries.insert(name, entry) {
             before.stop.cancel();
         }
         Ok(())
