@@ -21,5 +21,6 @@ mod rig;
 mod run;
 mod starts;
 mod steps;
+mod tcp;
 mod trust;
 mod world;

@@ -72,7 +72,7 @@ pub fn remove_dirs(ours: impl Fn(&str) -> bool) -> Result<()> {
 }
 
 /// Whether `p<pid>x<random>` names a process that isn't there.
-fn of_the_dead(name: &str) -> bool {
+pub(crate) fn of_the_dead(name: &str) -> bool {
     let pid = name
         .strip_prefix('p')
         .and_then(|rest| rest.split_once('x'))

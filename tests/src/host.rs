@@ -98,7 +98,7 @@ impl Host {
     }
 
     fn libexec(&self) -> Result<PathBuf> {
-        if self.setup.compromised {
+        if self.setup.compromised || self.setup.wrapped.is_some() {
             return Ok(self.dir.path().join("libexec"));
         }
         bins::libexec()
@@ -109,6 +109,9 @@ impl Host {
         let (libexec, real) = (self.libexec()?, bins::libexec()?);
         fs::create_dir_all(libexec.join("agent"))?;
         std::os::unix::fs::symlink(real.join("plugins"), libexec.join("plugins"))?;
+        if let Some(script) = &self.setup.wrapped {
+            return fs::write(libexec.join("agent/clawkerd"), script).context("replacing clawkerd");
+        }
         let adversary = bins::adversary_dir()?.join(bins::ADVERSARY);
         fs::copy(adversary, libexec.join("agent/clawkerd")).context("replacing clawkerd")?;
         fs::copy(real.join("agent/clawkerd"), libexec.join("agent/clawkerd.real")).context("keeping clawkerd")?;
@@ -118,14 +121,15 @@ impl Host {
     fn write_config(&self) -> Result<()> {
         let text = format!(
             "state_dir = {:?}\nadmin_socket = {:?}\ndocker_socket = {:?}\nlabel_prefix = {:?}\nnetwork = {:?}\n\
-             lease_seconds = {}\n{}",
+             lease_seconds = {}\n{}{}",
             self.state,
             self.socket(),
             self.docker.socket,
             self.setup.prefix,
             self.setup.network,
             self.setup.lease_seconds,
-            self.setup.config
+            self.setup.config,
+            self.setup.tables
         );
         fs::write(self.config_file(), text).context("writing the configuration")
     }

@@ -13,6 +13,7 @@ pub mod agent;
 pub mod bins;
 pub mod cleanup;
 pub mod docker;
+pub mod elsewhere;
 pub mod events;
 pub mod forge;
 pub mod forged;

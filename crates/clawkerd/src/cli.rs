@@ -29,7 +29,7 @@ pub enum Invocation {
 pub enum CliError {
     #[error(
         "usage: clawkerd init [--on-absent=await[:SECONDS]|defaults:SECONDS] \
-         [--on-orphan=continue|freeze|stop[:SECONDS]] [--defaults=BASE64] -- COMMAND…"
+         [--on-orphan=continue|freeze|stop[:SECONDS]] [--defaults=BASE64] [--join=FILE] -- COMMAND…"
     )]
     Usage,
     #[error("`{0}` is not an option of clawkerd")]
@@ -40,6 +40,8 @@ pub enum CliError {
     Defaults(#[from] DefaultsError),
     #[error("--on-absent=defaults and --defaults go together")]
     Alone,
+    #[error("--join and --on-absent=defaults exclude each other: what joins late would find the command running")]
+    Late,
 }
 
 /// Parses the arguments after the program's name.
@@ -81,6 +83,7 @@ fn parse_init(mut args: impl Iterator<Item = String>) -> Result<Options, CliErro
             // The command stands there for whoever looks at the container; what runs comes with AgentReady.
             let wanted = matches!(options.on_absent, OnAbsent::Defaults { .. });
             return match options.defaults.is_some() == wanted {
+                true if wanted && options.join.is_some() => Err(CliError::Late),
                 true => Ok(options),
                 false => Err(CliError::Alone),
             };
@@ -90,6 +93,8 @@ fn parse_init(mut args: impl Iterator<Item = String>) -> Result<Options, CliErro
             options.on_orphan = word("--on-orphan", value)?;
         } else if let Some(value) = arg.strip_prefix("--defaults=") {
             options.defaults = Some(defaults(value)?);
+        } else if let Some(value) = arg.strip_prefix("--join=") {
+            options.join = Some(PathBuf::from(value));
         } else if let Some(value) = arg.strip_prefix("--run-dir=") {
             // For tests, which have no container around them.
             options.run_dir = PathBuf::from(value);
@@ -143,6 +148,8 @@ mod tests {
         assert_eq!(options.on_absent, OnAbsent::Await { deadline_s: Some(5) });
         assert_eq!(options.on_orphan.action, OnOrphan::Stop);
         assert_eq!(options.lease(), Duration::from_secs(30));
+        assert_eq!(options.join, None);
+        assert_eq!(init(&["init", "--join=/j", "--"]).join, Some(PathBuf::from("/j")));
         assert_eq!(parsed(&["--version", "--json"]), Ok(Invocation::Version { json: true }));
     }
 
@@ -183,6 +190,10 @@ mod tests {
             (&["init", "--on-absent=defaults:7", "--"][..], "go together"),
             (&["init", &defaults, "--"], "go together"),
             (&["init", "--on-absent=defaults:7", "--defaults=%", "--"], "--defaults"),
+            (
+                &["init", "--on-absent=defaults:7", &defaults, "--join=/j", "--"],
+                "exclude each other",
+            ),
         ] {
             let error = parsed(bad).expect_err("refused").to_string();
             assert!(error.contains(named), "{bad:?}: {error}");

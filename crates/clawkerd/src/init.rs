@@ -16,12 +16,16 @@
 //! The session half may die at any time ([`half`]); so may the connection ([`link`]). Both come back by themselves
 //! and neither touches a running exec. PID 1 writes the freezer for its lease only ([`lease`]), and thaws only to end.
 //! What ran by the defaults before a control plane came is brought under it first ([`adopt`]).
+//!
+//! Without a socket that both sides can reach, because the engine is elsewhere, the connection comes the other way
+//! round: a join file brings what the preamble would, and PID 1 listens ([`door`]).
 
 mod absence;
 mod adopt;
 mod agent;
 mod child;
 mod command;
+mod door;
 mod end;
 mod exec;
 mod half;
@@ -37,6 +41,7 @@ mod secrets;
 mod spawn;
 mod supervisor;
 mod terminal;
+mod way;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,6 +63,8 @@ pub struct Options {
     pub on_orphan: Orphan,
     /// What runs when no control plane came, with [`OnAbsent::Defaults`] and only then.
     pub defaults: Option<Box<ReadySpec>>,
+    /// The join file, when the control plane is elsewhere: then it dials, and PID 1 listens.
+    pub join: Option<PathBuf>,
 }
 
 impl Options {
@@ -75,6 +82,7 @@ impl Default for Options {
             on_absent: OnAbsent::default(),
             on_orphan: Orphan::default(),
             defaults: None,
+            join: None,
         }
     }
 }

@@ -97,7 +97,7 @@ async fn read(socket: &AsyncFd<OwnedFd>, hub: &Arc<Hub>) -> Result<(), FrameErro
             .await?;
         match received? {
             None => return Ok(()),
-            Some((ToHalf::Session, fds)) => sessions.replace(fds),
+            Some((ToHalf::Session, fds)) => sessions.add(fds),
             Some((message, fds)) => hub.hear(message, fds),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Reads and checks; opens nothing that it names. An error says file, key and what would be right.
 
+mod engine;
 mod project;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clawker_model::{OnFailure, When};
 use serde::Deserialize;
 
+pub use engine::{EngineConfig, Transport};
 pub use project::{ProjectConfig, ProjectKey};
 
 /// Where the file stands unless `--config` says otherwise.
@@ -25,6 +27,7 @@ pub struct Config {
     pub state_dir: PathBuf,
     pub admin_socket: PathBuf,
     pub docker_socket: PathBuf,
+    pub engine: EngineConfig,
     /// Prefix of the labels by which this control plane knows its containers; one per control plane.
     pub label_prefix: String,
     /// Docker network of agents that name none; made when missing.
@@ -152,6 +155,7 @@ impl Default for Config {
             state_dir: "/var/lib/clawker".into(),
             admin_socket: "/run/clawker/admin.sock".into(),
             docker_socket: "/var/run/docker.sock".into(),
+            engine: EngineConfig::default(),
             label_prefix: "dev.clawker".into(),
             network: "clawker-net".into(),
             libexec: None,
@@ -218,6 +222,9 @@ impl Config {
             if !path.is_absolute() {
                 return Err(bad(key, path.display(), "must be an absolute path"));
             }
+        }
+        if let Some((key, value, problem)) = self.engine.problem(&self.policies) {
+            return Err(bad(key, value, problem));
         }
         if let Some(libexec) = &self.libexec
             && !libexec.is_dir()
@@ -343,6 +350,18 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_elsewhere_is_named_by_address_and_transport() {
+        let engine = parse("[engine]\ntransport = \"tcp\"\nhost = \"tcp://10.0.0.2:2375\"")
+            .expect("good")
+            .engine;
+        assert!(engine.is_elsewhere());
+        let endpoint = engine.endpoint(Path::new("/s")).to_string();
+        assert_eq!(endpoint, "tcp://10.0.0.2:2375");
+        let here = Config::default().engine.endpoint(Path::new("/s")).to_string();
+        assert_eq!(here, "unix:///s");
+    }
+
+    #[test]
     fn an_error_names_the_key() {
         for (text, named) in [
             ("stat_dir = \"/x\"", "stat_dir"),
@@ -355,6 +374,11 @@ mod tests {
             ("[journal]\nmax_age_days = 0", "journal.max_age_days"),
             ("[journal]\nmax_size = 1", "max_size"),
             ("libexec = \"/nowhere/at/all\"", "libexec"),
+            ("[engine]\nhost = \"tcp://10.0.0.2:2375\"", "engine.host"),
+            ("[engine]\nhost = \"engine:2375\"", "tcp://address:port"),
+            ("[engine]\ntransport = \"carrier\"", "carrier"),
+            ("[engine]\nsession_port = 80", "engine.session_port"),
+            ("[engine]\npublish = \"0.0.0.0\"", "engine.publish"),
             ("label_prefix = \"A B\"", "label_prefix"),
             ("[[policies]]\nplugin = \"x\"\nfallback = \"hope\"", "policies.fallback"),
             ("[[plan]]\nplugin = \"x\"\ntimeout = 0", "plan.timeout"),

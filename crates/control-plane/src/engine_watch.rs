@@ -258,6 +258,10 @@ impl Watch {
 
     /// An init that was killed while its agent is frozen waits in the kernel for processes that can't die (cgroup v1).
     fn let_all_go(&mut self) {
+        if self.core.config.engine.is_elsewhere() {
+            // Their inits aren't processes of this host.
+            return;
+        }
         let waits = |agent: &AgentHandle| {
             let init = agent.status().init_pid;
             init > 0 && procfs::exiting(init).unwrap_or(false)

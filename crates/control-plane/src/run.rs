@@ -123,7 +123,7 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         tokio::task::spawn_blocking(move || Plugins::load(&config, &libexec))
     };
 
-    let docker = Docker::connect(&config.docker_socket)?;
+    let docker = Docker::connect_to(&config.engine.endpoint(&config.docker_socket))?;
     let engine = docker.engine().await?;
     Docker::refuse_unsupported(&engine)?;
     docker

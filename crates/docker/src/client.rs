@@ -1,7 +1,7 @@
 //! The connection to the engine, and the deadline of every call.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use bollard::API_DEFAULT_VERSION;
 use bollard::errors::Error as Bollard;
 use tokio::sync::OnceCell;
 
-use crate::{EngineInfo, Error};
+use crate::{Endpoint, EngineInfo, Error};
 
 /// How long calls may take.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +39,7 @@ pub struct Docker {
 }
 
 struct Inner {
-    socket: PathBuf,
+    endpoint: Endpoint,
     limits: Limits,
     bollard: bollard::Docker,
     /// Set once the API version is agreed upon. A failure is tried again by the next call.
@@ -49,7 +49,7 @@ struct Inner {
 impl std::fmt::Debug for Docker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Docker")
-            .field("socket", &self.inner.socket)
+            .field("endpoint", &self.inner.endpoint)
             .finish_non_exhaustive()
     }
 }
@@ -57,20 +57,32 @@ impl std::fmt::Debug for Docker {
 impl Docker {
     /// Names the engine's socket. Only its absence shows here; the engine is first spoken to by the first call.
     pub fn connect(socket: &Path) -> Result<Self, Error> {
-        Self::connect_with(socket, Limits::default())
+        Self::connect_with(&Endpoint::Unix(socket.to_owned()), Limits::default())
     }
 
-    pub fn connect_with(socket: &Path, limits: Limits) -> Result<Self, Error> {
-        if let Err(error) = std::fs::metadata(socket) {
-            return Err(Error::connecting(socket, "connect", &error));
-        }
+    /// The same for an engine that may be elsewhere.
+    pub fn connect_to(endpoint: &Endpoint) -> Result<Self, Error> {
+        Self::connect_with(endpoint, Limits::default())
+    }
+
+    pub fn connect_with(endpoint: &Endpoint, limits: Limits) -> Result<Self, Error> {
         // bollard's own limit must not undercut ours: it doesn't say which call it was.
         let seconds = limits.change.max(limits.pull_silence).as_secs() + 60;
-        let bollard = bollard::Docker::connect_with_unix(&socket.to_string_lossy(), seconds, API_DEFAULT_VERSION)
-            .map_err(|error| Error::from_bollard(socket, "connect", error))?;
+        let bollard = match endpoint {
+            Endpoint::Unix(socket) => {
+                if let Err(error) = std::fs::metadata(socket) {
+                    return Err(Error::connecting(endpoint, "connect", &error));
+                }
+                bollard::Docker::connect_with_unix(&socket.to_string_lossy(), seconds, API_DEFAULT_VERSION)
+            }
+            Endpoint::Tcp(address) => {
+                bollard::Docker::connect_with_http(&address.to_string(), seconds, API_DEFAULT_VERSION)
+            }
+        };
+        let bollard = bollard.map_err(|error| Error::from_bollard(endpoint, "connect", error))?;
         Ok(Self {
             inner: Arc::new(Inner {
-                socket: socket.to_owned(),
+                endpoint: endpoint.clone(),
                 limits,
                 bollard,
                 negotiated: OnceCell::new(),
@@ -99,8 +111,8 @@ impl Docker {
         }
     }
 
-    pub fn socket(&self) -> &Path {
-        &self.inner.socket
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.inner.endpoint
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -152,7 +164,7 @@ impl Docker {
     }
 
     pub(crate) fn error(&self, call: &str, error: Bollard) -> Error {
-        Error::from_bollard(&self.inner.socket, call, error)
+        Error::from_bollard(&self.inner.endpoint, call, error)
     }
 
     /// bollard's handle, once it speaks the engine's version. Its clones share the version.

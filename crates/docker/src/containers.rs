@@ -54,8 +54,8 @@ impl Docker {
 
     /// What create sends, or why the options are refused.
     pub(crate) async fn body(&self, spec: &CreateContainer) -> Result<ContainerCreateBody, Error> {
-        let (owned, socket) = (spec.clone(), self.socket().to_owned());
-        let binds = tokio::task::spawn_blocking(move || mounts::check(&owned, &socket))
+        let (owned, endpoint) = (spec.clone(), self.endpoint().clone());
+        let binds = tokio::task::spawn_blocking(move || mounts::check(&owned, endpoint.socket()))
             .await
             .map_err(|error| Error::Transport {
                 call: format!("check the mounts of {}", spec.name),
@@ -111,6 +111,24 @@ impl Docker {
         })
     }
 
+    /// Freezes all of it, its init too; one that is paused already is fine.
+    pub async fn pause(&self, id: &ContainerId) -> Result<(), Error> {
+        let call = format!("pause container {}", id.short());
+        let paused = self
+            .change(&call, async |docker| docker.pause_container(id.as_str()).await)
+            .await;
+        thawed_or_frozen(paused, id, "already paused")
+    }
+
+    /// Thaws it; one that isn't paused is fine.
+    pub async fn unpause(&self, id: &ContainerId) -> Result<(), Error> {
+        let call = format!("unpause container {}", id.short());
+        let unpaused = self
+            .change(&call, async |docker| docker.unpause_container(id.as_str()).await)
+            .await;
+        thawed_or_frozen(unpaused, id, "is not paused")
+    }
+
     /// Removes it with its anonymous volumes; one that is gone, or going, is fine.
     pub async fn remove(&self, id: &ContainerId, force: bool) -> Result<(), Error> {
         let call = format!("remove container {}", id.short());
@@ -163,6 +181,20 @@ impl Docker {
             Err(Error::Engine { status: 404, .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What pause or unpause came to; `fine` is how Docker says that there was nothing to do.
+fn thawed_or_frozen(result: Result<(), Error>, id: &ContainerId, fine: &str) -> Result<(), Error> {
+    match result {
+        Err(Error::Engine { status: 404, .. }) => Err(no_such(id)),
+        Err(Error::Conflict { message, .. } | Error::Engine { message, .. }) if message.contains(fine) => Ok(()),
+        Err(Error::Conflict { message, .. } | Error::Engine { message, .. }) if message.contains("is not running") => {
+            Err(Error::NotRunning {
+                id: id.short().to_owned(),
+            })
+        }
+        other => other,
     }
 }
 

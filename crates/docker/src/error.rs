@@ -1,20 +1,20 @@
 //! What can go wrong with Docker: what was asked for, of what, and what to do next.
 
 use std::io;
-use std::path::{Path, PathBuf};
 
 use bollard::errors::Error as Bollard;
 
+use crate::Endpoint;
 use crate::hostconfig::SpecError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("Docker isn't there: no socket at {}", socket.display())]
-    Absent { socket: PathBuf },
-    #[error("Docker isn't running: nobody listens on {}", socket.display())]
-    NotListening { socket: PathBuf },
-    #[error("Docker's socket {} may not be used by this user", socket.display())]
-    Denied { socket: PathBuf },
+    #[error("Docker isn't there: no socket at {socket}")]
+    Absent { socket: String },
+    #[error("Docker isn't running: nobody listens on {socket}")]
+    NotListening { socket: String },
+    #[error("Docker's socket {socket} may not be used by this user")]
+    Denied { socket: String },
     #[error("Docker didn't answer `{call}` within {seconds} s")]
     Timeout { call: String, seconds: u64 },
     #[error("no image `{image}` on this engine")]
@@ -89,8 +89,8 @@ impl Error {
     }
 
     /// What kept us from the engine's socket.
-    pub(crate) fn connecting(socket: &Path, call: &str, source: &io::Error) -> Self {
-        let socket = socket.to_owned();
+    pub(crate) fn connecting(endpoint: &Endpoint, call: &str, source: &io::Error) -> Self {
+        let socket = place(endpoint);
         match source.kind() {
             io::ErrorKind::NotFound => Error::Absent { socket },
             io::ErrorKind::ConnectionRefused => Error::NotListening { socket },
@@ -112,12 +112,12 @@ impl Error {
         }
     }
 
-    pub(crate) fn from_bollard(socket: &Path, call: &str, error: Bollard) -> Self {
+    pub(crate) fn from_bollard(endpoint: &Endpoint, call: &str, error: Bollard) -> Self {
         let call_name = || call.to_owned();
         match error {
             Bollard::DockerResponseServerError { status_code, message } => Error::status(call, status_code, message),
             Bollard::SocketNotFoundError(_) => Error::Absent {
-                socket: socket.to_owned(),
+                socket: place(endpoint),
             },
             Bollard::DockerStreamError { error } => Error::Engine {
                 call: call_name(),
@@ -137,13 +137,21 @@ impl Error {
                 message: "no API version".to_owned(),
             },
             other => match io_cause(&other) {
-                Some(io) => Error::connecting(socket, call, io),
+                Some(io) => Error::connecting(endpoint, call, io),
                 None => Error::Transport {
                     call: call_name(),
                     message: clip(other.to_string()),
                 },
             },
         }
+    }
+}
+
+/// As people write it.
+fn place(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Unix(path) => path.display().to_string(),
+        Endpoint::Tcp(_) => endpoint.to_string(),
     }
 }
 
@@ -187,8 +195,8 @@ mod tests {
 
     #[test]
     fn socket_faults_have_their_own_kinds() {
-        let socket = Path::new("/s");
-        let of = |kind| Error::connecting(socket, "info", &io::Error::from(kind));
+        let socket = Endpoint::Unix("/s".into());
+        let of = |kind| Error::connecting(&socket, "info", &io::Error::from(kind));
         assert!(matches!(of(io::ErrorKind::NotFound), Error::Absent { .. }));
         assert!(matches!(
             of(io::ErrorKind::ConnectionRefused),

@@ -33,10 +33,8 @@ pub struct CreateContainer {
     pub tty: bool,
     pub open_stdin: bool,
     pub mounts: Vec<clawker_model::Mount>,
-    /// Host directory with clawkerd, read-only at [`AGENT_DIR`].
-    pub agent_dir: PathBuf,
-    /// The agent's run folder, read-only at [`RUN_DIR`].
-    pub run_dir: PathBuf,
+    /// What of this host is mounted; `None` for an engine elsewhere, which has nothing of this host to mount.
+    pub mounted: Option<Mounted>,
     /// `[[addr:]port:]port[/proto]`
     pub publish: Vec<String>,
     pub network: Network,
@@ -46,6 +44,15 @@ pub struct CreateContainer {
     pub unsafe_options: Vec<String>,
     /// Host paths that no mount may show, over and above the fixed ones: state and admin socket.
     pub protected: Vec<PathBuf>,
+}
+
+/// What every agent on this host has mounted.
+#[derive(Debug, Clone)]
+pub struct Mounted {
+    /// Host directory with clawkerd, read-only at [`AGENT_DIR`].
+    pub agent_dir: PathBuf,
+    /// The agent's run folder, read-only at [`RUN_DIR`].
+    pub run_dir: PathBuf,
 }
 
 /// A limit that the operator may lift by name.
@@ -77,6 +84,8 @@ pub enum SpecError {
     },
     #[error("mount source `{source_path}` is neither an absolute path nor a volume's name")]
     MountSource { source_path: String },
+    #[error("mount source `{source_path}` is a path of this host, and the engine is elsewhere")]
+    MountElsewhere { source_path: String },
     #[error("mount source `{source_path}`: {message}")]
     MountSourceUnusable { source_path: String, message: String },
     #[error("mount source `{source_path}` shows `{protected}` of the host")]
@@ -103,6 +112,7 @@ impl SpecError {
             SpecError::Unsafe { .. } => "only `--unsafe-mount` exists",
             SpecError::TooMany { .. } => "give fewer",
             SpecError::MountSource { .. } => "give an absolute path; `$PWD/...` makes one of a relative path",
+            SpecError::MountElsewhere { .. } => "use a volume of that engine by its name",
             SpecError::MountSourceUnusable { .. } => "the path must exist; make it first",
             SpecError::MountProtected { .. } => "mount a folder of the work itself; `--unsafe-mount` lifts what can be",
             SpecError::MountSocket { .. } => "who holds an engine's socket holds the host; this can't be lifted",
@@ -159,11 +169,13 @@ fn host_config(
     binds: Vec<Mount>,
     ports: bollard::models::PortMap,
 ) -> Result<HostConfig, SpecError> {
-    let mut all = vec![
-        bind(&spec.agent_dir, AGENT_DIR, true),
-        bind(&spec.run_dir, RUN_DIR, true),
-    ];
-    all.extend(binds);
+    let ours = spec.mounted.iter().flat_map(|mounted| {
+        [
+            bind(&mounted.agent_dir, AGENT_DIR, true),
+            bind(&mounted.run_dir, RUN_DIR, true),
+        ]
+    });
+    let all: Vec<Mount> = ours.chain(binds).collect();
     let Resources {
         memory,
         nano_cpus,

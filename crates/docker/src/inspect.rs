@@ -1,9 +1,9 @@
 //! What the engine says of containers: one in full, or all of ours in short.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use bollard::models::{ContainerInspectResponse, ContainerSummary};
+use bollard::models::{ContainerInspectResponse, ContainerSummary, PortBinding};
 use bollard::query_parameters::ListContainersOptions;
 use clawker_model::ContainerId;
 
@@ -29,6 +29,8 @@ pub struct Inspect {
     pub network_mode: String,
     /// Network → address.
     pub networks: BTreeMap<String, Option<IpAddr>>,
+    /// Port of TCP in the container → where it is published first.
+    pub published: BTreeMap<u16, SocketAddr>,
     pub cgroup_parent: String,
     /// RFC 3339, as Docker writes it.
     pub created: String,
@@ -136,6 +138,17 @@ pub(crate) fn plain_name(name: &str) -> String {
     name.strip_prefix('/').unwrap_or(name).to_owned()
 }
 
+/// Of `7117/tcp` and its bindings, the first that can be connected to.
+fn published_at((port, bindings): (String, Option<Vec<PortBinding>>)) -> Option<(u16, SocketAddr)> {
+    let port = port.strip_suffix("/tcp")?.parse().ok()?;
+    let addresses = bindings.into_iter().flatten().filter_map(|binding| {
+        let ip: IpAddr = binding.host_ip?.parse().ok()?;
+        Some(SocketAddr::new(ip, binding.host_port?.parse().ok()?))
+    });
+    let mut usable = addresses.filter(|address| !address.ip().is_unspecified() && address.port() != 0);
+    usable.next().map(|address| (port, address))
+}
+
 impl Summary {
     fn read(call: &str, answer: ContainerSummary) -> Result<Self, Error> {
         Ok(Self {
@@ -162,10 +175,9 @@ impl Inspect {
         let state = answer.state.unwrap_or_default();
         let config = answer.config.unwrap_or_default();
         let host = answer.host_config.unwrap_or_default();
-        let networks = answer
-            .network_settings
-            .and_then(|settings| settings.networks)
-            .unwrap_or_default();
+        let settings = answer.network_settings.unwrap_or_default();
+        let networks = settings.networks.unwrap_or_default();
+        let published = settings.ports.unwrap_or_default();
         Ok(Self {
             id: container_id(call, answer.id)?,
             name: plain_name(answer.name.as_deref().unwrap_or_default()),
@@ -196,6 +208,7 @@ impl Inspect {
                 .into_iter()
                 .map(|(name, endpoint)| (name, endpoint.ip_address.and_then(|ip| ip.parse().ok())))
                 .collect(),
+            published: published.into_iter().filter_map(published_at).collect(),
             cgroup_parent: host.cgroup_parent.unwrap_or_default(),
             created: answer.created.unwrap_or_default(),
             started_at: state.started_at.unwrap_or_default(),
@@ -230,6 +243,14 @@ mod tests {
         let mounted = read(&mounted).expect("mounts");
         assert_eq!(mounted.name, "clawker.a");
         assert!(mounted.mounts[0].read_only && !mounted.mounts[1].read_only);
+        let ports = r#"{"7117/tcp":[{"HostIp":"10.0.0.2","HostPort":"49153"}],"80/tcp":null,
+            "53/udp":[{"HostIp":"10.0.0.2","HostPort":"53"}],"90/tcp":[{"HostIp":"0.0.0.0","HostPort":"90"}]}"#;
+        let published = format!(r#"{{"Id":"{id}","NetworkSettings":{{"Ports":{ports}}}}}"#);
+        let published = read(&published).expect("ports").published;
+        assert_eq!(
+            published,
+            BTreeMap::from([(7117, "10.0.0.2:49153".parse().expect("one"))])
+        );
         assert!(matches!(read(r#"{"Id":"abc"}"#), Err(Error::Malformed { .. })));
         assert!(matches!(read("{}"), Err(Error::Malformed { .. })));
     }

@@ -9,14 +9,16 @@
 //! terminal's bytes 0 to 2 for frame headers.
 //!
 //! ```text
-//! calls ──► client ──► bollard ──► /var/run/docker.sock
+//! calls ──► client ──► bollard ──► /var/run/docker.sock, or an address
 //! attach, logs ──► raw (hyper) ──► demux ──► (StdStream, Bytes)
 //! ```
 
+mod archive;
 mod attach;
 mod client;
 mod containers;
 mod demux;
+mod endpoint;
 mod engine;
 mod error;
 mod events;
@@ -31,13 +33,15 @@ mod publish;
 mod raw;
 mod shape;
 
+pub use archive::PutFile;
 pub use attach::{AttachReader, AttachWriter};
 pub use client::{Docker, Limits};
 pub use demux::StdStream;
+pub use endpoint::{BadEndpoint, Endpoint};
 pub use engine::EngineInfo;
 pub use error::Error;
 pub use events::{ContainerEvent, EventKind};
-pub use hostconfig::{AGENT_DIR, CreateContainer, RUN_DIR, SpecError, Unsafe};
+pub use hostconfig::{AGENT_DIR, CreateContainer, Mounted, RUN_DIR, SpecError, Unsafe};
 pub use images::Image;
 pub use inspect::{Inspect, InspectMount, Summary};
 pub use logs::LogOptions;

@@ -40,7 +40,7 @@ const SOCKETS: &[&str] = &[
 const TARGETS: &[&str] = &[AGENT_DIR, RUN_DIR, "/proc", "/sys", "/dev"];
 
 /// The caller's mounts as Docker takes them. Looks at the file system, so it isn't for an async task.
-pub(crate) fn check(spec: &CreateContainer, engine_socket: &Path) -> Result<Vec<Mount>, SpecError> {
+pub(crate) fn check(spec: &CreateContainer, engine_socket: Option<&Path>) -> Result<Vec<Mount>, SpecError> {
     if spec.mounts.len() > MAX_MOUNTS {
         return Err(SpecError::TooMany {
             what: "mounts",
@@ -61,6 +61,11 @@ pub(crate) fn check(spec: &CreateContainer, engine_socket: &Path) -> Result<Vec<
         let target = target(&mount.target)?;
         if !targets.insert(target.clone()) {
             return Err(SpecError::DuplicateTarget { target });
+        }
+        if mount.source.starts_with('/') && spec.mounted.is_none() {
+            return Err(SpecError::MountElsewhere {
+                source_path: shown(&mount.source),
+            });
         }
         mounts.push(if mount.source.starts_with('/') {
             bind(&protected.admit(&mount.source)?, &target, mount.read_only)
@@ -102,7 +107,7 @@ struct Protected {
 }
 
 impl Protected {
-    fn gather(spec: &CreateContainer, engine_socket: &Path, system_allowed: bool) -> Self {
+    fn gather(spec: &CreateContainer, engine_socket: Option<&Path>, system_allowed: bool) -> Self {
         let fixed = OURS
             .iter()
             .chain(if system_allowed { &[] } else { SYSTEM })
@@ -110,7 +115,7 @@ impl Protected {
         let mut places = Vec::new();
         for path in fixed
             .chain(spec.protected.iter().cloned())
-            .chain([engine_socket.to_owned()])
+            .chain(engine_socket.map(Path::to_owned))
         {
             let id = identity(&path);
             // Both names count: /var/run and what it links to, which needn't exist yet.
@@ -123,7 +128,7 @@ impl Protected {
         }
         Self {
             places,
-            engine_socket: identity(engine_socket),
+            engine_socket: engine_socket.and_then(identity),
         }
     }
 
@@ -149,7 +154,11 @@ impl Protected {
             let named = real
                 .file_name()
                 .is_some_and(|name| SOCKETS.iter().any(|socket| name == *socket));
-            if named || self.engine_socket == Some((meta.dev(), meta.ino())) {
+            if named
+                || self
+                    .engine_socket
+                    .is_some_and(|socket| socket == (meta.dev(), meta.ino()))
+            {
                 return Err(SpecError::MountSocket {
                     source_path: shown(source),
                 });

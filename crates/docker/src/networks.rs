@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{Network, NetworkCreateRequest};
+use bollard::models::{Network, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::ListNetworksOptions;
+
+use clawker_model::ContainerId;
 
 use crate::hostconfig::shown;
 use crate::mounts::is_docker_name;
@@ -50,6 +52,50 @@ impl Docker {
 
     pub async fn network_exists(&self, name: &str) -> Result<bool, Error> {
         Ok(!self.named(name).await?.is_empty())
+    }
+
+    /// Puts a container into a network; one that is in it is fine.
+    pub async fn connect_network(&self, network: &str, id: &ContainerId) -> Result<(), Error> {
+        let call = format!("connect container {} to network {network}", id.short());
+        let request = NetworkConnectRequest {
+            container: id.to_string(),
+            endpoint_config: None,
+        };
+        let connected = self
+            .change(&call, async move |docker| {
+                docker.connect_network(network, request).await
+            })
+            .await;
+        match connected {
+            Err(Error::Engine { message, .. } | Error::Conflict { message, .. })
+                if message.contains("already exists in network") =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Takes a container out of a network; one that isn't in it is fine.
+    pub async fn disconnect_network(&self, network: &str, id: &ContainerId) -> Result<(), Error> {
+        let call = format!("disconnect container {} from network {network}", id.short());
+        let request = NetworkDisconnectRequest {
+            container: id.to_string(),
+            force: Some(false),
+        };
+        let disconnected = self
+            .change(&call, async move |docker| {
+                docker.disconnect_network(network, request).await
+            })
+            .await;
+        match disconnected {
+            Err(Error::Engine { message, .. } | Error::Conflict { message, .. })
+                if message.contains("is not connected to") =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     async fn named(&self, name: &str) -> Result<Vec<Network>, Error> {

@@ -95,9 +95,11 @@ impl Docker {
         upgrade: bool,
     ) -> Result<(http::Response<Incoming>, JoinSet<()>), Error> {
         let uri = format!("/{}{path}", self.api().await?);
-        let stream = UnixStream::connect(self.socket())
+        let stream = self
+            .endpoint()
+            .connect()
             .await
-            .map_err(|error| Error::connecting(self.socket(), call, &error))?;
+            .map_err(|error| Error::connecting(self.endpoint(), call, &error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| transport(call, &error))?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clawker_docker::{Docker, Error, Limits, LogOptions, SpecError, StdStream};
+use clawker_docker::{Docker, Endpoint, Error, Limits, LogOptions, SpecError, StdStream};
 use clawker_model::ContainerId;
 use futures::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -65,7 +65,7 @@ impl Engine {
             change: Duration::from_millis(300),
             pull_silence: Duration::from_millis(300),
         };
-        Docker::connect_with(&self.socket, limits).expect("socket is there")
+        Docker::connect_with(&Endpoint::Unix(self.socket.clone()), limits).expect("socket is there")
     }
 }
 

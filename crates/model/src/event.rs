@@ -97,8 +97,9 @@ events! {
     StoreRebuilt { adopted: u32, refused: u32, }
     /// A life of the container's init was seen for the first time.
     StartBegan { container: ContainerId, start: Start, pid: u32, }
-    /// An identity bundle is about to be handed to an attested PID 1.
-    BundleIssued { container: ContainerId, start: u64, generation: u64, thumbprint: Thumbprint, key_hash: String, }
+    /// An identity bundle is about to be handed to PID 1; `join` is the hash of its token on an engine elsewhere.
+    BundleIssued { container: ContainerId, start: u64, generation: u64, thumbprint: Thumbprint, key_hash: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")] join: Option<String>, }
     /// A connection was accepted on an agent's session socket.
     SessionConnecting { address: String, }
     /// The peer is attested, TLS is up and Hello was answered.

@@ -156,6 +156,7 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
                 count: 1 + earlier.as_ref().filter(|i| i.start == e.start).map_or(0, |i| i.count),
                 recovered: earlier.filter(|i| i.start == e.start).map_or(0, |i| i.recovered),
                 revoked: false,
+                join: e.join.clone(),
             };
             // A generation never falls, whatever was journaled.
             run(

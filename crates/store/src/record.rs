@@ -70,6 +70,9 @@ pub struct Issued {
     /// Its key is denied for good.
     #[serde(default)]
     pub revoked: bool,
+    /// SHA-256 of its join token, on an engine elsewhere.
+    #[serde(default)]
+    pub join: Option<String>,
 }
 
 /// How the agent's command ended.

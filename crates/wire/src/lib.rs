@@ -4,6 +4,7 @@
 //! and the conversions to `model`. Opens no connection and decides nothing.
 
 pub mod defaults;
+pub mod join;
 pub mod preamble;
 
 /// Highest generation of the session protocol that this build speaks.

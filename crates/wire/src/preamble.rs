@@ -59,6 +59,8 @@ pub struct Bundle {
     pub key: Vec<u8>,
     /// Roots that the control plane's certificate may chain to, DER.
     pub roots: Vec<Vec<u8>>,
+    /// The single-use token of a start on an engine elsewhere, which registers within its session.
+    pub join: Option<String>,
 }
 
 impl std::fmt::Debug for Bundle {
@@ -80,6 +82,8 @@ pub enum PreambleError {
         what: &'static str,
         source: postcard::Error,
     },
+    #[error("{what} of version {version}, which this build doesn't read")]
+    Version { what: &'static str, version: u32 },
 }
 
 /// Encodes with the length in front, for [`ClientPreamble`] and [`ServerPreamble`].

@@ -21,6 +21,8 @@ const PREFIX: &str = "dev.clawker.";
 const TRIALS: [&str; 4] = ["test.clawker", "demo.clawker", "score.clawker", "clawker-test"];
 /// The labels that a control plane with the default prefix writes: its agents aren't ours to judge.
 const IN_USE: [&str; 6] = ["managed", "purpose", "project", "agent", "owner", "run"];
+/// What folders of the tests' second engines begin with; every process of one names its own.
+const ELSEWHERE: &str = "/clawker-e2e-elsewhere-";
 /// Docker and the kernel need a moment to let go.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -159,7 +161,10 @@ fn processes(target: &Path) -> Vec<(String, String)> {
         let Ok(exe) = fs::read_link(entry.path().join("exe")) else {
             continue;
         };
-        if !above.contains(&pid) && (exe.starts_with(target) || exe.starts_with("/.clawker")) {
+        // Of the tests' second engine: dockerd, and shims that outlived it.
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let elsewhere = String::from_utf8_lossy(&arguments).contains(ELSEWHERE);
+        if !above.contains(&pid) && (exe.starts_with(target) || exe.starts_with("/.clawker") || elsewhere) {
             found.push((pid.to_string(), exe.display().to_string()));
         }
     }

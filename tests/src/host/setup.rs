@@ -22,11 +22,15 @@ pub struct Setup {
     pub(super) dir_prefix: String,
     /// TOML at the end of the configuration.
     pub(super) config: String,
+    /// Tables after that.
+    pub(super) tables: String,
     pub(super) lease_seconds: u32,
     /// Another engine than this machine's.
     pub(super) engine: Option<Docker>,
     /// Agents get an adversary in clawkerd's place.
     pub(super) compromised: bool,
+    /// A script in clawkerd's place.
+    pub(super) wrapped: Option<String>,
 }
 
 impl Setup {
@@ -44,9 +48,11 @@ impl Setup {
             image_repo: "clawker-test".to_owned(),
             dir_prefix: format!("{DIR_PREFIX}p{}x", std::process::id()),
             config: String::new(),
+            tables: String::new(),
             lease_seconds: 120,
             engine: None,
             compromised: false,
+            wrapped: None,
         })
     }
 
@@ -59,15 +65,24 @@ impl Setup {
             image_repo: name.to_owned(),
             dir_prefix: format!("{name}-"),
             config: String::new(),
+            tables: String::new(),
             lease_seconds: 120,
             engine: None,
             compromised: false,
+            wrapped: None,
         }
     }
 
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
+        self
+    }
+
+    /// Tables, which stand after everything that [`Self::config`] adds.
+    #[must_use]
+    pub fn config_tables(mut self, toml: &str) -> Self {
+        self.tables.push_str(toml);
         self
     }
 
@@ -90,6 +105,17 @@ impl Setup {
     pub fn compromised(mut self) -> Self {
         self.compromised = true;
         self
+    }
+
+    /// A script that is put in clawkerd's place, for an image that holds the real one elsewhere.
+    #[must_use]
+    pub fn wrapped(mut self, script: &str) -> Self {
+        self.wrapped = Some(script.to_owned());
+        self
+    }
+
+    pub fn network(&self) -> &str {
+        &self.network
     }
 
     /// Makes the folders and brings the control plane up.
@@ -127,7 +153,7 @@ impl Setup {
             events: RefCell::default(),
         };
         fs::create_dir(host.shared_dir())?;
-        if host.setup.compromised {
+        if host.setup.compromised || host.setup.wrapped.is_some() {
             host.replace_clawkerd()?;
         }
         host.write_config()?;

@@ -31,6 +31,8 @@ pub struct Gifts {
     freeze: Option<OwnedFd>,
     /// Number of this start; 0 until the first preamble.
     pub start: u64,
+    /// They came in a join file: there are no cgroup files, and none will come.
+    joined: bool,
 }
 
 /// The bundle stays in its sealed memfd; only what the preamble tells is taken out.
@@ -52,6 +54,22 @@ impl Gifts {
                 .map(|held| held.root_ids.clone())
                 .unwrap_or_default(),
         }
+    }
+
+    /// Keeps what a join file held.
+    pub fn join(&mut self, start: u64, mut bundle: Bundle) -> Result<(), GiftError> {
+        let encoded = bundle.encode().map(Zeroizing::new);
+        bundle.key.zeroize();
+        let unusable = |error: &dyn std::fmt::Display| GiftError::Bundle(error.to_string());
+        let sealed = memfd::sealed("clawker-bundle", &encoded.map_err(|e| unusable(&e))?).map_err(|e| unusable(&e))?;
+        self.bundle = Some(Held::read(sealed, bundle.generation)?);
+        (self.start, self.joined) = (start, true);
+        Ok(())
+    }
+
+    /// Whether the control plane is elsewhere, and reaches nothing here but this connection.
+    pub fn is_joined(&self) -> bool {
+        self.joined
     }
 
     /// Keeps what came; the connection, and a bundle for the session half.
@@ -166,6 +184,7 @@ mod tests {
             leaf: vec![1],
             key: vec![2],
             roots: vec![vec![3]],
+            join: None,
         };
         memfd::sealed("bundle", &bundle.encode().expect("small")).expect("memfd")
     }

@@ -79,16 +79,30 @@ impl Supervisor {
 
     /// SIGKILL to all but PID 1 and the session half, which tells of it; then thaw, so that they can die.
     pub(super) fn kill_agent(&mut self) {
-        let half = self.half.as_ref().map(|half| half.pid);
-        for pid in procfs::pids().unwrap_or_default() {
-            if pid != 1 && Some(pid) != half {
-                let _ = signal::kill(pid, libc::SIGKILL);
-            }
-        }
+        self.signal_agent(libc::SIGKILL);
         self.freezing = false;
         if let Err(error) = self.gifts.thaw() {
             terminal::say(&format!("thawing agent to end it: {error}"));
         }
+    }
+
+    /// A signal to all but PID 1 and the session half.
+    pub(super) fn signal_agent(&self, signo: i32) {
+        let half = self.half.as_ref().map(|half| half.pid);
+        for pid in procfs::pids().unwrap_or_default() {
+            if pid != 1 && Some(pid) != half {
+                let _ = signal::kill(pid, signo);
+            }
+        }
+    }
+
+    /// By the freezer that the control plane gave; on an engine elsewhere it can't, and SIGSTOP has to do.
+    fn freeze_agent(&self) -> std::io::Result<()> {
+        if self.gifts.is_joined() {
+            self.signal_agent(libc::SIGSTOP);
+            return Ok(());
+        }
+        self.gifts.freeze()
     }
 
     /// The lease, and what follows when it has run out.
@@ -110,7 +124,7 @@ impl Supervisor {
             }
         }
         if self.freezing
-            && let Err(error) = self.gifts.freeze()
+            && let Err(error) = self.freeze_agent()
         {
             terminal::say(&format!("freezing agent: {error}"));
             self.freezing = false;

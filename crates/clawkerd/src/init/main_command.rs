@@ -47,6 +47,7 @@ impl Supervisor {
     }
 
     fn let_run(&mut self, spec: &ReadySpec, asked: Option<u64>, now: Instant) {
+        self.link.clear();
         match self.spawn_main(spec) {
             Ok(mut exec) => {
                 if let Some(id) = asked {

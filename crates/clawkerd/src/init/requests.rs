@@ -113,7 +113,9 @@ impl Supervisor {
             }
             Request::Lease { seconds } => {
                 self.lease.arm(Duration::from_secs(u64::from(seconds)), now);
-                self.lease_frozen = false;
+                if std::mem::take(&mut self.lease_frozen) && self.gifts.is_joined() {
+                    self.signal_agent(libc::SIGCONT);
+                }
                 self.lease_lost = false;
                 self.freezing = false;
                 self.reply(id, Reply::Done);
@@ -227,6 +229,7 @@ impl Supervisor {
     }
 
     fn spawn_exec(&self, spec: &ExecSpec, digest: String, ring: usize) -> Result<Exec, CommandError> {
+        self.link.clear();
         let (stdio, pipes) = match spec.tty {
             Some(size) => super::pipes::terminal(size)?,
             None => super::pipes::pipes(spec.stdin)?,
@@ -255,10 +258,10 @@ impl Supervisor {
         )?)
     }
 
-    /// `agent`'s cgroup.procs. Only what runs by the defaults begins without it.
+    /// `agent`'s cgroup.procs. Only what runs by the defaults begins without it, or on an engine elsewhere.
     pub(super) fn procs(&self) -> Result<Option<BorrowedFd<'_>>, CommandError> {
         match self.gifts.procs() {
-            None if !self.unprepared => {
+            None if !self.unprepared && !self.gifts.is_joined() => {
                 Err(io::Error::other("the control plane gave no cgroup for the agent's processes").into())
             }
             procs => Ok(procs.map(AsFd::as_fd)),

@@ -16,7 +16,7 @@ use super::exec::{Exec, Source, discard};
 use super::half::Half;
 use super::health::Health;
 use super::lease::{Lease, MAX_GAP};
-use super::link::Link;
+use super::way::Way;
 use super::{Options, ready, terminal};
 use crate::halves::{MAIN, ToHalf};
 
@@ -36,7 +36,7 @@ pub struct Supervisor {
     pub(super) half_stopped: bool,
     respawn: Duration,
     respawn_at: Instant,
-    pub(super) link: Link,
+    pub(super) link: Way,
     pub(super) gifts: Gifts,
     pub(super) lease: Lease,
     /// Until the first Hello of this start.
@@ -87,8 +87,10 @@ impl Supervisor {
         let now = Instant::now();
         let mut life = [0u8; 16];
         rustix::rand::getrandom(&mut life, rustix::rand::GetRandomFlags::empty())?;
+        let mut gifts = Gifts::default();
+        let link = Way::new(&options, now, &mut gifts).map_err(io::Error::other)?;
         Ok(Self {
-            link: Link::new(options.run_dir.join("session.sock"), now),
+            link,
             absence: Absence::new(options.on_absent, now),
             options,
             signals,
@@ -98,7 +100,7 @@ impl Supervisor {
             half_stopped: false,
             respawn: FIRST_RESPAWN,
             respawn_at: now,
-            gifts: Gifts::default(),
+            gifts,
             lease: Lease::new(now),
             unprepared: false,
             lease_lost: false,
@@ -313,7 +315,7 @@ impl Supervisor {
         if !self.half.as_ref().is_some_and(Half::is_hardened) {
             return;
         }
-        match self.link.advance(now, &self.gifts.hello()) {
+        match self.link.advance(now, &mut self.gifts) {
             Ok(Some(established)) => match self.gifts.take(established) {
                 Ok((socket, bundle)) => {
                     if self.unprepared {
@@ -328,7 +330,8 @@ impl Supervisor {
                     self.link.lost(now);
                 }
             },
-            Ok(None) | Err(super::link::LinkError::Connect { .. } | super::link::LinkError::Closed) => {}
+            Ok(None) => {}
+            Err(error) if error.is_absence() => {}
             Err(error) => terminal::say(&error.to_string()),
         }
     }

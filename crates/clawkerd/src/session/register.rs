@@ -1,5 +1,6 @@
 //! What this agent says on the agent socket: registration, with the token that the control plane gave, and a first word
-//! with a renewed leaf.
+//! with a renewed leaf. Where there is no such socket, because the control plane is elsewhere, it answers with what it
+//! would have said, and the control plane admits it itself.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use clawker_identity::{CONTROL_PLANE, agent};
 use clawker_wire::agent::agent_service_client::AgentServiceClient;
 use clawker_wire::agent::{RegisterRequest, WhoAmIRequest};
-use clawker_wire::session::RegisterDone;
+use clawker_wire::session::{RegisterDone, RegisterProof};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::UnixStream;
@@ -23,6 +24,18 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How it went, as the control plane hears it on the session too.
 pub async fn register(hub: &Hub, identity: &Identity, token: &str) -> RegisterDone {
+    if let Some(join) = &identity.join {
+        return RegisterDone {
+            ok: true,
+            proof: Some(RegisterProof {
+                project: identity.project.clone(),
+                agent: identity.agent.clone(),
+                token: token.to_owned(),
+                join: join.clone(),
+            }),
+            ..RegisterDone::default()
+        };
+    }
     let attempt = tokio::time::timeout(DEADLINE, attempt(hub, identity, token));
     let result = attempt
         .await
@@ -36,6 +49,7 @@ pub async fn register(hub: &Hub, identity: &Identity, token: &str) -> RegisterDo
             ok: false,
             code: format!("{:?}", status.code()),
             message: status.message().to_owned(),
+            proof: None,
         },
     }
 }
@@ -57,6 +71,10 @@ async fn attempt(hub: &Hub, identity: &Identity, token: &str) -> Result<(), Stat
 /// Shows the leaf in force, so that the control plane sees a renewed one in a finished handshake and forgets the one
 /// before it. If it fails, the next connection does the same.
 pub async fn confirm(hub: &Hub, identity: &Identity) {
+    if identity.join.is_some() {
+        // The next connection's handshake shows it.
+        return;
+    }
     let shown = tokio::time::timeout(DEADLINE, async {
         let socket = hub.agent_socket().await.map_err(Status::unavailable)?;
         let channel = connect(socket, identity).await?;

@@ -1,12 +1,12 @@
 //! One connection after the other: the TLS server on it, and the gRPC services inside.
 //!
-//! The newest connection is the session; the one before is shut down. Strict: whoever isn't our control plane fails
-//! in the handshake, and PID 1 dials again.
+//! The newest connection whose handshake succeeded is the session; the one before is shut down then, and not before:
+//! where PID 1 listens, anybody may connect. Strict: whoever isn't our control plane fails in the handshake.
 
+use std::collections::VecDeque;
 use std::io::{self, Error};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -30,6 +30,8 @@ use super::hub::Hub;
 use crate::halves::ToInit;
 
 const HANDSHAKE: Duration = Duration::from_secs(30);
+/// Connections at a time that haven't shown yet whose they are; another ends the oldest of them.
+const MAX_HANDSHAKES: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -43,6 +45,8 @@ pub enum ServeError {
     Handshake(Error),
     #[error("the control plane's handshake took more than {} s", HANDSHAKE.as_secs())]
     Slow,
+    #[error("a newer connection is the session already")]
+    Late,
     #[error("serving: {0}")]
     Serve(#[from] tonic::transport::Error),
     #[error("the connection: {0}")]
@@ -53,6 +57,8 @@ pub enum ServeError {
 pub struct Identity {
     pub project: String,
     pub agent: String,
+    /// The join token of this start, if the control plane is elsewhere.
+    pub join: Option<String>,
     credentials: Mutex<Credentials>,
 }
 
@@ -65,6 +71,7 @@ impl Identity {
         Ok(Self {
             project: bundle.project,
             agent: bundle.agent,
+            join: bundle.join,
             credentials: Mutex::new(Credentials {
                 leaf: bundle.leaf,
                 key,
@@ -82,57 +89,107 @@ impl Identity {
     }
 }
 
-/// The session, and the one before while it ends.
+/// The session, and those that may become it.
 pub struct Sessions {
     hub: Arc<Hub>,
     tasks: JoinSet<()>,
-    current: Option<OwnedFd>,
-    /// Number of the newest session.
-    newest: Arc<AtomicU64>,
+    current: Current,
+    /// Oldest first.
+    shaking: VecDeque<(u64, OwnedFd)>,
+    newest: u64,
 }
+
+/// Number and socket of the session.
+type Current = Arc<Mutex<Option<(u64, OwnedFd)>>>;
 
 impl Sessions {
     pub fn new(hub: Arc<Hub>) -> Self {
         Self {
             hub,
             tasks: JoinSet::new(),
-            current: None,
-            newest: Arc::default(),
+            current: Current::default(),
+            shaking: VecDeque::new(),
+            newest: 0,
         }
     }
 
-    /// Serves on a new connection; the old one is shut down first.
-    pub fn replace(&mut self, fds: Vec<OwnedFd>) {
-        if let Some(old) = self.current.take() {
-            let _ = rustix::net::shutdown(&old, rustix::net::Shutdown::Both);
-        }
+    /// Serves on a new connection, once it has shown that it is the control plane's.
+    pub fn add(&mut self, fds: Vec<OwnedFd>) {
         while self.tasks.try_join_next().is_some() {}
-        self.current = fds.first().and_then(|socket| socket.try_clone().ok());
+        self.newest += 1;
+        let candidate = Candidate {
+            number: self.newest,
+            current: Arc::clone(&self.current),
+        };
+        let socket = fds.first().and_then(|socket| socket.try_clone().ok());
+        if let Some(socket) = fds.first().and_then(|socket| socket.try_clone().ok()) {
+            self.shaking.push_back((candidate.number, socket));
+        }
+        self.forget_oldest();
         let hub = Arc::clone(&self.hub);
-        let socket = self.current.as_ref().and_then(|socket| socket.try_clone().ok());
-        let number = self.newest.fetch_add(1, Ordering::Relaxed) + 1;
-        let newest = Arc::clone(&self.newest);
         self.tasks.spawn(async move {
-            if let Err(error) = serve(&hub, fds).await {
+            if let Err(error) = serve(&hub, fds, &candidate).await {
                 eprintln!("clawkerd: session: {error}");
             }
             // Whatever task of gRPC's still holds the connection: it is over.
             if let Some(socket) = socket {
                 let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
             }
-            // A replaced one says nothing: PID 1 has handed over its successor already.
-            if newest.load(Ordering::Relaxed) == number {
+            // Beside another that goes on, this one says nothing.
+            if candidate.leave() {
                 hub.send(ToInit::SessionLost);
             }
         });
     }
+
+    fn forget_oldest(&mut self) {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = current.as_ref().map(|(number, _)| *number);
+        // What is older can't become the session any more, and has a deadline of its own.
+        self.shaking
+            .retain(|(number, _)| session.is_none_or(|session| *number > session));
+        while self.shaking.len() > MAX_HANDSHAKES {
+            if let Some((_, oldest)) = self.shaking.pop_front() {
+                let _ = rustix::net::shutdown(&oldest, rustix::net::Shutdown::Both);
+            }
+        }
+    }
 }
 
-async fn serve(hub: &Arc<Hub>, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
+/// One connection, which may become the session.
+struct Candidate {
+    number: u64,
+    current: Current,
+}
+
+impl Candidate {
+    /// It is the control plane's: an older one is the session no longer. False if a newer one is it already.
+    fn take_over(&self, socket: OwnedFd) -> bool {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|(number, _)| *number > self.number) {
+            return false;
+        }
+        if let Some((_, old)) = current.replace((self.number, socket)) {
+            let _ = rustix::net::shutdown(&old, rustix::net::Shutdown::Both);
+        }
+        true
+    }
+
+    /// It has ended. Whether there is no session now.
+    fn leave(&self) -> bool {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.take_if(|(number, _)| *number == self.number);
+        current.is_none()
+    }
+}
+
+async fn serve(hub: &Arc<Hub>, fds: Vec<OwnedFd>, candidate: &Candidate) -> Result<(), ServeError> {
     let [socket, bundle] = <[OwnedFd; 2]>::try_from(fds).map_err(|fds| ServeError::Descriptors(fds.len()))?;
     let identity = Arc::new(Identity::read(&bundle)?);
     drop(bundle);
+    let copy = socket.try_clone()?;
     let acceptor = TlsAcceptor::from(Arc::new(agent::server_config(&identity.credentials())?));
+    // Unix or TCP: what is done with a stream socket's descriptor from here on is the same.
     let stream = std::os::unix::net::UnixStream::from(socket);
     stream.set_nonblocking(true)?;
     let accepted = tokio::time::timeout(HANDSHAKE, acceptor.accept(UnixStream::from_std(stream)?));
@@ -140,6 +197,9 @@ async fn serve(hub: &Arc<Hub>, fds: Vec<OwnedFd>) -> Result<(), ServeError> {
         .await
         .map_err(|_| ServeError::Slow)?
         .map_err(ServeError::Handshake)?;
+    if !candidate.take_over(copy) {
+        return Err(ServeError::Late);
+    }
     let over = Arc::new(Notify::new());
     let connection = Connection {
         tls,

@@ -11,6 +11,7 @@ use clawker_identity::authority::Authority;
 use clawker_identity::control::{CaptureSlot, session_client};
 use clawker_model::{ContainerId, FullName};
 use clawker_proc::{fdpass, memfd};
+use clawker_wire::join::Join;
 use clawker_wire::preamble::{self, Bundle, ClientPreamble, Descriptor, ServerPreamble, WIRE};
 use clawker_wire::session::command::Body as Command;
 use clawker_wire::session::io_frame::Body as Frame;
@@ -23,7 +24,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::host::PATIENCE;
+use crate::host::{PATIENCE, eventually};
 
 pub struct Plane {
     dir: tempfile::TempDir,
@@ -32,6 +33,8 @@ pub struct Plane {
     bundle: OwnedFd,
     procs: OwnedFd,
     freeze: OwnedFd,
+    /// The port that the join file names, of a control plane elsewhere.
+    joins: Option<u16>,
     /// What PID 1 said first in the last greeting.
     pub heard: Mutex<Option<ClientPreamble>>,
 }
@@ -44,6 +47,30 @@ impl Plane {
     }
 
     pub fn with_cgroup(procs: OwnedFd, freeze: OwnedFd) -> Self {
+        Self::made(procs, freeze, None)
+    }
+
+    /// One that has put a join file, with a token, and dials the port in it.
+    pub fn elsewhere() -> Self {
+        let null = || OwnedFd::from(File::options().write(true).open("/dev/null").expect("null"));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = free.local_addr().expect("address").port();
+        Self::made(null(), null(), Some(port))
+    }
+
+    pub fn join_file(&self) -> std::path::PathBuf {
+        self.dir().join("join")
+    }
+
+    /// Its port, once somebody listens there.
+    pub fn dial(&self) -> std::net::TcpStream {
+        let port = self.joins.expect("elsewhere");
+        eventually("PID 1 listens", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        })
+    }
+
+    fn made(procs: OwnedFd, freeze: OwnedFd, joins: Option<u16>) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         let listener = tokio::net::UnixListener::bind(dir.path().join("session.sock")).expect("bound");
         let authority = Authority::ephemeral().expect("authority");
@@ -57,7 +84,12 @@ impl Plane {
             leaf: leaf.leaf.clone(),
             key: leaf.key.to_vec(),
             roots: leaf.roots.clone(),
+            join: joins.map(|_| "the join token".to_owned()),
         };
+        if let Some(port) = joins {
+            let join = Join::new(1, port, bundle.clone()).encode().expect("small");
+            std::fs::write(dir.path().join("join"), join).expect("put");
+        }
         Self {
             dir,
             listener,
@@ -65,6 +97,7 @@ impl Plane {
             bundle: memfd::sealed("bundle", &bundle.encode().expect("small")).expect("memfd"),
             procs,
             freeze,
+            joins,
             heard: Mutex::default(),
         }
     }
@@ -138,8 +171,13 @@ impl Plane {
 
     /// Accepts, hears the preamble, answers it with everything.
     async fn greeted(&self) -> tokio::net::UnixStream {
-        let (stream, _) = self.listener.accept().await.expect("accepted");
-        let mut stream = stream.into_std().expect("std");
+        let mut stream = match self.joins {
+            Some(_) => std::os::unix::net::UnixStream::from(OwnedFd::from(self.dial())),
+            None => {
+                let (stream, _) = self.listener.accept().await.expect("accepted");
+                stream.into_std().expect("std")
+            }
+        };
         stream.set_nonblocking(false).expect("blocking");
         stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
         let mut prefix = [0; 4];
@@ -147,6 +185,10 @@ impl Plane {
         let mut body = vec![0; preamble::body_len("preamble", prefix).expect("small")];
         stream.read_exact(&mut body).expect("body");
         *self.heard.lock().expect("lock") = Some(preamble::decode("preamble", &body).expect("preamble"));
+        if self.joins.is_some() {
+            stream.set_nonblocking(true).expect("nonblocking");
+            return tokio::net::UnixStream::from_std(stream).expect("tokio");
+        }
         let answer = ServerPreamble {
             wire: WIRE,
             start: 1,

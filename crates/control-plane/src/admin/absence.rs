@@ -6,6 +6,7 @@ use clawker_model::absence::BadWord;
 use clawker_model::{Absence, AgentSpec, OnAbsent, OnOrphan, Orphan, Restart};
 use clawker_wire::admin::CreateAgentRequest;
 use clawker_wire::defaults;
+use clawker_wire::join::JOIN_FILE;
 
 use super::error::Fault;
 use crate::agent::without_secrets;
@@ -78,7 +79,7 @@ fn word<T: std::str::FromStr<Err = BadWord> + Default>(option: &str, text: &str)
 }
 
 /// clawkerd, and what it must know before anybody talks to it. It reads nothing but its arguments.
-pub fn entrypoint(spec: &AgentSpec) -> Result<Vec<String>, Fault> {
+pub fn entrypoint(spec: &AgentSpec, elsewhere: bool) -> Result<Vec<String>, Fault> {
     let orphan = Orphan {
         action: spec.on_orphan,
         lease_s: spec.absence.lease_s,
@@ -97,6 +98,9 @@ pub fn entrypoint(spec: &AgentSpec) -> Result<Vec<String>, Fault> {
             )
         })?;
         argv.push(format!("--defaults={text}"));
+    }
+    if elsewhere {
+        argv.push(format!("--join={JOIN_FILE}"));
     }
     argv.push("--".to_owned());
     Ok(argv)
@@ -191,7 +195,7 @@ mod tests {
         let mut spec = spec(&FullName::parse("clawker.a").expect("name"));
         spec.on_orphan = OnOrphan::Stop;
         assert_eq!(
-            entrypoint(&spec).expect("plain"),
+            entrypoint(&spec, false).expect("plain"),
             [
                 "/.clawker/clawkerd",
                 "init",
@@ -205,12 +209,12 @@ mod tests {
             unverified_network: true,
             lease_s: Some(300),
         };
-        let argv = entrypoint(&spec).expect("defaults");
+        let argv = entrypoint(&spec, false).expect("defaults");
         assert_eq!(argv[2..4], ["--on-absent=defaults:10", "--on-orphan=stop:300"]);
         let text = argv[4].strip_prefix("--defaults=").expect("the command");
         assert_eq!(defaults::decode(text).expect("whole"), without_secrets(&spec));
         spec.main.env = vec![format!("A={}", "x".repeat(defaults::MAX_DEFAULTS))];
-        let fault = entrypoint(&spec).expect_err("too long");
+        let fault = entrypoint(&spec, false).expect_err("too long");
         assert!(fault.message.contains("the limit is"), "{fault}");
     }
 }

@@ -57,6 +57,12 @@ pub async fn contain(
     } else {
         reason
     };
+    if matches!(action, Action::RestrictEgress { .. }) && core.config.engine.is_elsewhere() {
+        return Err(Fault::state(
+            "the engine is elsewhere, and there containment is reduced: egress can't be restricted",
+            "`clawker contain AGENT lock-network` disconnects it",
+        ));
+    }
     let outcome = core
         .containment
         .contain(&found.name, action, &peer.operator(), reason)
@@ -85,8 +91,12 @@ pub fn in_force(view: Option<&View>) -> String {
         None => String::new(),
         Some(View {
             in_force: Some(in_force),
+            reduced,
             ..
-        }) => in_force.to_string(),
+        }) => match reduced {
+            true => format!("{in_force} (reduced)"),
+            false => in_force.to_string(),
+        },
         Some(view) if view.asked == Default::default() => String::new(),
         Some(view) => format!("{} at its next start", view.asked),
     }

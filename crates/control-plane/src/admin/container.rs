@@ -2,7 +2,7 @@
 //!
 //! Used to make one, and to see whether a container that the store doesn't know is one that was made so.
 
-use clawker_docker::CreateContainer;
+use clawker_docker::{CreateContainer, Mounted};
 use clawker_model::{AgentSpec, RunId};
 
 use super::absence;
@@ -66,15 +66,22 @@ pub fn options(core: &Core, spec: &AgentSpec, run: &RunId, label: String) -> Res
     Ok(CreateContainer {
         name: spec.name.clone(),
         image_id: spec.image_id.clone(),
-        entrypoint: absence::entrypoint(spec)?,
+        entrypoint: absence::entrypoint(spec, core.config.engine.is_elsewhere())?,
         cmd: spec.main.argv.clone(),
         labels,
         tty: spec.main.tty,
         open_stdin: spec.main.open_stdin,
         mounts: spec.mounts.clone(),
-        agent_dir: core.agent_dir.clone(),
-        run_dir: core.run_root().join(run.as_str()),
-        publish: spec.publish.clone(),
+        mounted: (!core.config.engine.is_elsewhere()).then(|| Mounted {
+            agent_dir: core.agent_dir.clone(),
+            run_dir: core.run_root().join(run.as_str()),
+        }),
+        publish: spec
+            .publish
+            .iter()
+            .cloned()
+            .chain(core.config.engine.published())
+            .collect(),
         network: spec.network.clone(),
         default_network: core.config.network.clone(),
         resources: spec.resources.clone(),

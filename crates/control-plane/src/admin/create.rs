@@ -7,7 +7,7 @@
 
 use clawker_docker::{CreateContainer, Docker, Image};
 use clawker_model::event::{AgentCreateFailed, AgentCreated, AgentCreating, OperatorCommand, Seen};
-use clawker_model::{AgentSpec, ContainerId, Egress, FullName, Mount, Network, Resources, RunId, exit};
+use clawker_model::{AgentSpec, ContainerId, Egress, FullName, Mount, Network, OnAbsent, Resources, RunId, exit};
 use clawker_store::AgentRecord;
 use clawker_wire::admin::{CreateAgentRequest, CreateAgentResponse, Secret};
 use futures::StreamExt as _;
@@ -47,6 +47,35 @@ impl Wish {
     }
 }
 
+impl Wish {
+    /// What the kernel of another host can't be asked for is refused here, and not found missing later.
+    fn can_be_elsewhere(&self) -> Result<(), Fault> {
+        let refuse = |what: &str, hint: &str| {
+            let message = format!("the engine is elsewhere (`transport = \"tcp\"`), and there {what}");
+            Err(Fault::new(Code::FailedPrecondition, exit::CANT_CREATE, message, hint))
+        };
+        if self.egress != Egress::Open {
+            return refuse(
+                "containment is reduced: `--egress` can't be put in force",
+                "leave `--egress` out, or run this agent on an engine of the control plane's own host",
+            );
+        }
+        if self.network == Network::None {
+            return refuse(
+                "an agent without a network can't be reached",
+                "leave `--network none` out; `clawker contain AGENT lock-network` disconnects it later",
+            );
+        }
+        if matches!(self.without.absence.on_absent, OnAbsent::Defaults { .. }) {
+            return refuse(
+                "`--on-absent defaults` would run the command before anybody has joined it",
+                "use `--on-absent await`",
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Makes the agent. Its container is there, stopped, when this returns.
 pub async fn create(
     core: &Core,
@@ -57,6 +86,9 @@ pub async fn create(
     let wish = Wish::read(&request)?;
     let name = wish.name.clone();
     project::check(&core.config.project, &request)?;
+    if core.config.engine.is_elsewhere() {
+        wish.can_be_elsewhere()?;
+    }
     let _claim = creating.claim(&name)?;
     let there = core.store.agent(&name).await?;
     if let (true, Some(there)) = (request.from_project, &there) {
@@ -281,6 +313,25 @@ mod tests {
             read(|r| r.network = "none".into()).expect("none").network,
             Network::None
         );
+        let elsewhere = |change| read(change).expect("read").can_be_elsewhere();
+        assert!(elsewhere(|_| {}).is_ok());
+        for (change, named) in [
+            (
+                (|r| r.egress = vec!["192.0.2.1:443".into()]) as fn(&mut CreateAgentRequest),
+                "--egress",
+            ),
+            (|r| r.network = "none".into(), "without a network"),
+            (
+                |r| (r.on_absent, r.unverified_network) = ("defaults:5".into(), true),
+                "--on-absent defaults",
+            ),
+        ] {
+            let fault = elsewhere(change).expect_err(named);
+            assert!(
+                fault.message.contains(named) && fault.message.contains("elsewhere"),
+                "{fault:?}"
+            );
+        }
         for change in [
             (|r| r.on_orphan = "hope".into()) as fn(&mut CreateAgentRequest),
             |r| r.egress = vec!["example.org:1".into()],

@@ -15,7 +15,7 @@ use super::error::Fault;
 use super::follow::{Listener, Outcome, Reader, follow};
 use super::resolve::{Found, resolve};
 use super::tail::Tail;
-use crate::agent::{ContainerState, end_processes};
+use crate::agent::{ContainerState, end_processes, start_container};
 use crate::core::{Core, now_ms};
 
 /// From the stop signal to SIGKILL, unless the operator says otherwise.
@@ -61,7 +61,7 @@ pub async fn start(core: Arc<Core>, request: StartAgentRequest) -> Result<Progre
         }
     }
     if !running {
-        core.docker.start(&container).await?;
+        start_container(&core, &found.name, &container).await?;
     }
     core.agents.hint(&found.name);
     if let Some(held) = held(&core, &found.name) {
@@ -159,7 +159,7 @@ pub async fn restart(core: &Core, found: &Found, timeout: Option<u32>) -> Result
     found.own()?;
     let _hold = found.handle.as_ref().map(|handle| handle.hold_removal());
     stop(core, found, timeout).await?;
-    core.docker.start(&container).await?;
+    start_container(core, &found.name, &container).await?;
     core.agents.hint(&found.name);
     Ok(())
 }

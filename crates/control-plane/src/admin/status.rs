@@ -70,8 +70,14 @@ pub fn status(core: &Core) -> Status {
         started_ms: core.started_ms,
         state_dir: core.config.state_dir.display().to_string(),
         engine: format!(
-            "Docker {} (API {}, {})",
-            engine.version, engine.api_version, engine.architecture
+            "Docker {} (API {}, {}){}",
+            engine.version,
+            engine.api_version,
+            engine.architecture,
+            match core.config.engine.is_elsewhere() {
+                true => format!(" at {}, containment reduced", core.docker.endpoint()),
+                false => String::new(),
+            }
         ),
         cgroup: format!("v{} {}", engine.cgroup_version, engine.cgroup_driver),
         journal_seq: core.store.last_seq(),

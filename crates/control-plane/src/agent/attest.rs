@@ -30,11 +30,25 @@ const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// One life of a container's init, attested.
 #[derive(Debug)]
 pub struct Init {
+    /// As the engine's host counts.
     pub pid: i32,
-    pub pidfd: Arc<PidFd>,
     pub boot_id: String,
     pub start_time: u64,
+    /// What this host's kernel has of it; `None` on an engine elsewhere, where it may not be taken for one of ours.
+    pub kernel: Option<Kernel>,
+}
+
+#[derive(Debug)]
+pub struct Kernel {
+    pub pidfd: Arc<PidFd>,
     pub netns: OwnedFd,
+}
+
+impl Init {
+    /// By the kernel; of one elsewhere only its engine can say that it isn't.
+    fn is_alive(&self) -> std::io::Result<bool> {
+        self.kernel.as_ref().map_or(Ok(true), |kernel| kernel.pidfd.is_alive())
+    }
 }
 
 /// Why a connection isn't attested.
@@ -72,7 +86,7 @@ pub async fn attest(
             "the peer's process can't be seen from here".into(),
         ));
     }
-    if let Some(init) = known.filter(|init| init.pidfd.is_alive().unwrap_or(false)) {
+    if let Some(init) = known.filter(|init| init.is_alive().unwrap_or(false)) {
         check(&init, peer.pid, cgroup_path, stream).map_err(|why| foreign(why, &init))?;
         return Ok(Attested { init, inspect: None });
     }
@@ -124,10 +138,9 @@ pub fn open(pid: i32) -> Result<Init, Unattested> {
     let netns = procfs::open_netns(pid).map_err(gone)?;
     Ok(Init {
         pid,
-        pidfd,
         boot_id,
         start_time,
-        netns,
+        kernel: Some(Kernel { pidfd, netns }),
     })
 }
 
@@ -200,7 +213,7 @@ fn is_init_of(init: &Init, cgroup_path: &str) -> Result<(), Unattested> {
 }
 
 fn is_alive(init: &Init) -> Result<(), Unattested> {
-    match init.pidfd.is_alive() {
+    match init.is_alive() {
         Ok(true) => Ok(()),
         Ok(false) => Err(Unattested::NotYet("the init has ended".into())),
         Err(error) => Err(Unattested::NotYet(format!("init {}: {error}", init.pid))),

@@ -102,9 +102,53 @@ pub async fn issue(
             max: MAX_PER_START,
         });
     }
+    let wanted = Wanted {
+        name,
+        container,
+        start,
+        held,
+        join: None,
+    };
+    let (identity, bundle) = make(core, record, wanted, seal).await?;
+    fault_point!("bundle-unwritten");
+    Ok((identity, bundle))
+}
+
+fn seal(bundle: &Bundle) -> Result<OwnedFd, AgentError> {
+    let bytes = bundle.encode().map(zeroize::Zeroizing::new);
+    let bytes = bytes.map_err(|error| AgentError::Bundle(error.to_string()))?;
+    clawker_proc::memfd::sealed("clawker-bundle", &bytes).map_err(|error| AgentError::Bundle(format!("memfd: {error}")))
+}
+
+/// For whom an identity is made.
+pub struct Wanted<'a> {
+    pub name: &'a FullName,
+    pub container: &'a ContainerId,
+    pub start: u64,
+    /// The generation that PID 1 has.
+    pub held: u64,
+    /// The token that goes with it to an engine elsewhere.
+    pub join: Option<String>,
+}
+
+/// Makes an identity, packs its bundle, and only then journals that it is issued.
+pub async fn make<T>(
+    core: &Core,
+    record: &AgentRecord,
+    wanted: Wanted<'_>,
+    pack: impl FnOnce(&Bundle) -> Result<T, AgentError>,
+) -> Result<(Identity, T), AgentError> {
+    let Wanted {
+        name,
+        container,
+        start,
+        held,
+        join,
+    } = wanted;
     let generation = after(record.generation, held)?;
     let credentials = core.signer.agent_leaf(name, container).await?;
     let claims = Claims::read(&credentials.leaf).map_err(|error| AgentError::Bundle(error.to_string()))?;
+    let join_hash = join.as_ref().map(|token| thumbprint(token.as_bytes()));
     let mut bundle = Bundle {
         generation,
         project: name.project().map(ToString::to_string).unwrap_or_default(),
@@ -112,12 +156,11 @@ pub async fn issue(
         leaf: credentials.leaf.clone(),
         key: credentials.key.to_vec(),
         roots: credentials.roots.clone(),
+        join,
     };
-    let encoded = bundle.encode().map(zeroize::Zeroizing::new);
+    let packed = pack(&bundle);
     zeroize::Zeroize::zeroize(&mut bundle.key);
-    let bytes = encoded.map_err(|error| AgentError::Bundle(error.to_string()))?;
-    let sealed = clawker_proc::memfd::sealed("clawker-bundle", &bytes)
-        .map_err(|error| AgentError::Bundle(format!("memfd: {error}")))?;
+    let packed = packed?;
 
     core.store
         .append_synced(
@@ -128,10 +171,11 @@ pub async fn issue(
                 generation,
                 thumbprint: claims.thumbprint.clone(),
                 key_hash: claims.key_hash.clone(),
+                join: join_hash,
             },
         )
         .await?;
-    fault_point!("bundle-unwritten");
+    let issued = record.issued.as_ref().filter(|issued| issued.start == start);
     let identity = Identity {
         generation,
         key_hash: Some(claims.key_hash),
@@ -139,7 +183,7 @@ pub async fn issue(
         recovered: issued.map_or(0, |issued| issued.recovered),
         knows: credentials.roots.iter().map(|root| thumbprint(root)).collect(),
     };
-    Ok((identity, sealed))
+    Ok((identity, packed))
 }
 
 /// The generation that supersedes both. What PID 1 says it holds is its word alone: one from which nobody could count

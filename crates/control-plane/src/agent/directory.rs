@@ -111,9 +111,14 @@ impl Agents {
         {
             return Ok(());
         }
-        let path = core.run_root().join(subject.run.as_str());
-        listen::ensure(&path)?;
-        let listeners = listen::listen(&path)?;
+        let listeners = match core.config.engine.is_elsewhere() {
+            true => None,
+            false => {
+                let path = core.run_root().join(subject.run.as_str());
+                listen::ensure(&path)?;
+                Some(listen::listen(&path)?)
+            }
+        };
         let stop = core.shutdown.child_token();
         let (name, container, run) = (subject.name.clone(), subject.container.clone(), subject.run.clone());
         let handle = task::spawn(core.clone(), subject, listeners, stop.clone());

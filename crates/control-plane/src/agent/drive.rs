@@ -10,6 +10,7 @@
 //! Dropping the future ends the connection and everything that it started here.
 
 mod known;
+mod opening;
 mod standing;
 
 use std::convert::Infallible;
@@ -18,8 +19,7 @@ use std::sync::Arc;
 use clawker_engine::register::Attested;
 use clawker_identity::leaf::Claims;
 use clawker_model::event::{ContainerHealth, LeaseLost, SessionConnected, SessionHalfStopped, UntrustedReason};
-use clawker_model::{ContainerId, FullName, IdentityState, RunId};
-use clawker_proc::cgroup::AgentCgroup;
+use clawker_model::{ContainerId, FullName, IdentityState, NetworkState, RunId};
 use clawker_store::AgentRecord;
 use clawker_wire::session::{Exited, Hello, HelloAck, Lease};
 use tokio::net::UnixStream;
@@ -27,13 +27,13 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::attest::Init;
-use super::bundle::{self, Identity};
 use super::ceiling::{Counted, Open};
 use super::dial::dial;
 use super::identity::{self, Distrusted, Peer, PeerCell};
 use super::session::{Report, Session, SessionError};
 use super::status::{AgentStatus, SessionState};
 use super::{AgentError, keep, lease, prepare};
+use crate::containment::View;
 use crate::core::Core;
 use known::Known;
 
@@ -86,7 +86,7 @@ pub async fn drive(
     let core = &ctx.core;
     let known = ctx.known().await;
     let ours = known.as_ref().is_ok_and(Known::init_is_ours);
-    let view = core.containment.attach(ctx.target(ours)?).await?;
+    let view = core.containment.attach(ctx.target(ours).await?).await?;
     if view.asked.identity == IdentityState::Revoked {
         return Ok(End::Revoked);
     }
@@ -218,7 +218,7 @@ impl Context {
         let mut contained = self.core.containment.watch(&self.name);
         let established = tokio::select! {
             established = identity::establish(self, session, peer) => established?,
-            () = revoked(&mut contained) => return Ok(Err(End::Revoked)),
+            end = severed(&mut contained) => return Ok(Err(end)),
             () = self.leaked.notified() => return Ok(Err(End::Leaked)),
         };
         Ok(Ok(match established {
@@ -228,41 +228,6 @@ impl Context {
             }
             established => established,
         }))
-    }
-
-    /// Exchanges the preamble. A container that the store doesn't know gets no identity.
-    async fn preamble(&self, stream: &mut UnixStream, record: Option<&AgentRecord>) -> Result<Identity, AgentError> {
-        let core = &self.core;
-        let held = bundle::read(stream).await?;
-        let cgroup = AgentCgroup::create(&core.cgroup_path(&self.container))
-            .map_err(|source| AgentError::Preamble { source })?;
-        let roots = core.signer.in_force().roots.clone();
-        let (identity, sealed) = match record {
-            None => {
-                let nothing = Identity {
-                    generation: held.held_generation,
-                    key_hash: None,
-                    leaf: None,
-                    recovered: 0,
-                    knows: held.root_ids.clone(),
-                };
-                (nothing, None)
-            }
-            Some(record) => match bundle::kept(&held, record, self.start, &roots) {
-                Some(identity) => (identity, None),
-                None => {
-                    let held = held.held_generation;
-                    let issued = bundle::issue(core, &self.name, &self.container, record, self.start, held).await;
-                    if let Err(error @ AgentError::TooManyBundles { .. }) = &issued {
-                        self.too_many_bundles(error).await?;
-                    }
-                    let (identity, sealed) = issued?;
-                    (identity, Some(sealed))
-                }
-            },
-        };
-        bundle::send(stream, self.start, identity.generation, sealed, &cgroup).await?;
-        Ok(identity)
     }
 
     /// A trusted agent: prepare it, keep its identity, follow it until the connection or the trust ends.
@@ -312,7 +277,7 @@ impl Context {
                     Err(error) => Err(AgentError::Preparing(error.to_string())),
                 },
                 Some(ended) = line.renewing.join_next() => return Err(lease::refused(ended)),
-                () = revoked(&mut contained) => return Ok(Served::Ended(End::Revoked)),
+                end = severed(&mut contained) => return Ok(Served::Ended(end)),
                 () = self.leaked.notified() => return Ok(Served::Ended(End::Leaked)),
             }
         }
@@ -329,7 +294,7 @@ impl Context {
                     Some(_) => {}
                 },
                 Some(ended) = line.renewing.join_next() => return Err(lease::refused(ended)),
-                () = revoked(&mut contained) => return Ok(End::Revoked),
+                end = severed(&mut contained) => return Ok(end),
                 () = self.leaked.notified() => return Ok(End::Leaked),
             }
         }
@@ -360,15 +325,23 @@ impl Context {
     }
 }
 
-/// Resolves when the agent's identity has been revoked.
-async fn revoked(view: &mut Option<watch::Receiver<crate::containment::View>>) {
-    if let Some(view) = view
-        && view
-            .wait_for(|view| view.asked.identity == IdentityState::Revoked)
-            .await
-            .is_ok()
+/// Resolves when the agent's identity has been revoked, or when its engine has taken its network away.
+async fn severed(view: &mut Option<watch::Receiver<View>>) -> End {
+    let disconnected = |view: &View| {
+        let network = view.in_force.as_ref().map(|in_force| &in_force.network);
+        view.reduced && network == Some(&NetworkState::Locked)
+    };
+    let revoked = |view: &View| view.asked.identity == IdentityState::Revoked;
+    if let Some(watched) = view
+        && let Ok(view) = watched.wait_for(|view| revoked(view) || disconnected(view)).await
     {
-        return;
+        return match revoked(&view) {
+            true => End::Revoked,
+            false => End::Lost {
+                established: true,
+                why: "its network is disconnected (lock-network)".to_owned(),
+            },
+        };
     }
     std::future::pending().await
 }

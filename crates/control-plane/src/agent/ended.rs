@@ -147,6 +147,10 @@ pub async fn end_processes(core: &Core, name: &FullName, container: &ContainerId
     if let Err(error) = core.containment.end(name).await {
         tracing::debug!(agent = %name, %error, "containment can't end its processes");
     }
+    if core.config.engine.is_elsewhere() {
+        // There are no cgroups of it here.
+        return;
+    }
     let path = core.cgroup_path(container);
     let killed = tokio::task::spawn_blocking(move || match AgentCgroup::open(&path)? {
         Some(cgroup) => cgroup.kill_all().map(drop),

@@ -10,15 +10,15 @@ use clawker_model::event::{
     AgentUntrusted, IdentityConfirmed, IdentityLeaked, IdentityRecovered, RegistryRow, UntrustedReason,
 };
 use clawker_model::{ContainerId, FullName};
-use clawker_wire::session::{RegisterRequired, command, response};
+use clawker_wire::session::{RegisterProof, RegisterRequired, command, response};
 use rustls::pki_types::UnixTime;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
 use super::AgentError;
 use super::drive::Context;
-use super::keep;
 use super::session::{Session, SessionError};
+use super::{keep, service};
 use crate::core::{Core, random_word};
 use crate::fault::fault_point;
 
@@ -261,10 +261,14 @@ pub async fn establish(
         let token = ctx.cell.mint().map_err(|error| AgentError::Random(error.to_string()))?;
         let required = command::Body::RegisterRequired(RegisterRequired { token });
         match session.call("RegisterRequired", required).await {
-            Ok(response::Body::RegisterDone(done)) if done.ok => {
-                claimed = true;
-                continue;
-            }
+            Ok(response::Body::RegisterDone(done)) if done.ok => match admitted(ctx, peer, done.proof).await {
+                Ok(()) => {
+                    claimed = true;
+                    continue;
+                }
+                Err(status) if status.code() == tonic::Code::Unavailable => {}
+                Err(_) => return Ok(Err((UntrustedReason::RegisterFailed, String::new()))),
+            },
             Ok(response::Body::RegisterDone(done)) if done.code != "Unavailable" => {
                 // Refused by us: journaled there, with the reason that clawkerd isn't told.
                 let detail = match ctx.cell.was_refused() {
@@ -278,6 +282,21 @@ pub async fn establish(
         }
         wait(&mut pause).await;
     }
+}
+
+/// An agent elsewhere registers within its session: what it proves there is judged as a call would be.
+async fn admitted(ctx: &Context, peer: &Peer, proof: Option<RegisterProof>) -> Result<(), tonic::Status> {
+    let Some(proof) = proof.filter(|_| ctx.core.config.engine.is_elsewhere()) else {
+        return Ok(());
+    };
+    let caller = service::Caller {
+        core: ctx.core.clone(),
+        name: ctx.name.clone(),
+        container: ctx.container.clone(),
+        cell: ctx.cell.clone(),
+        peer: peer.clone(),
+    };
+    service::prove(&caller, &proof).await
 }
 
 async fn wait(pause: &mut Duration) {

@@ -10,8 +10,10 @@ mod dial;
 mod directory;
 mod drive;
 mod effect;
+mod elsewhere;
 mod ended;
 mod identity;
+mod join;
 mod keep;
 pub mod lease;
 mod listen;
@@ -30,6 +32,7 @@ pub use attest::open as open_init;
 pub use dial::Turns;
 pub use directory::Agents;
 pub use ended::end_processes;
+pub use join::start as start_container;
 pub use listen::{IN_CONTAINER, RunDir};
 pub use prepare::without_secrets;
 pub use session::{ExecHandle, Session, SessionError};
@@ -52,6 +55,8 @@ pub enum AgentError {
     TooManyBundles { start: u64, max: u32 },
     #[error("TLS: {0}")]
     Tls(String),
+    #[error("reading {}: {source}", path.display())]
+    Clawkerd { path: PathBuf, source: io::Error },
     #[error("randomness: {0}")]
     Random(String),
     #[error("reading secret `{name}`: {source}")]

@@ -8,10 +8,13 @@
 //!                                                  ▼   │ connection lost, successor within 2 s or SessionBroken
 //!                                        connection: connecting ▶ connected
 //! ```
-//! One that has ended may be started again ([`restart`]).
+//! One that has ended may be started again ([`restart`]). Where the engine is elsewhere, the control plane makes the
+//! connection and the engine tells of starts and ends ([`elsewhere`]).
 //!
 //! Attestation and connections run in tasks that this one owns; the newest attested connection is the session.
 
+mod cycle;
+mod elsewhere;
 mod foreign;
 mod restart;
 mod resume;
@@ -20,11 +23,11 @@ mod start;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use clawker_model::event::{SessionBroken, SessionConnecting, SessionFailed, SessionFailure};
+use clawker_model::event::SessionConnecting;
 use clawker_model::{ContainerId, FullName, RunId};
 use clawker_wire::session::Exited;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
@@ -36,7 +39,7 @@ use super::drive::{Context, End, drive};
 use super::identity::PeerCell;
 use super::listen::Listeners;
 use super::session::Session;
-use super::status::{AgentHandle, AgentStatus, ContainerState, SessionState, Trust};
+use super::status::{AgentHandle, AgentStatus, SessionState, Trust};
 use super::{AgentError, service};
 use crate::core::Core;
 
@@ -46,8 +49,6 @@ const MAX_ATTESTING: usize = 8;
 const SUCCESSOR: Duration = Duration::from_secs(2);
 /// After this long of a running container without a session, it is said, again and again.
 const CYCLE: Duration = Duration::from_secs(60);
-/// What counts as one attempt while nobody connects.
-const SILENT_ATTEMPT: Duration = Duration::from_secs(5);
 
 /// Whom a task looks after.
 #[derive(Debug, Clone)]
@@ -60,7 +61,7 @@ pub struct Subject {
 }
 
 /// Starts the task of an agent; it ends with `stop`.
-pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Listeners, stop: CancellationToken) -> AgentHandle {
+pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Option<Listeners>, stop: CancellationToken) -> AgentHandle {
     let (status, status_seen) = watch::channel(AgentStatus::new(subject.container.clone()));
     let (session, session_seen) = watch::channel(None);
     let handle = AgentHandle {
@@ -89,6 +90,7 @@ pub fn spawn(core: Arc<Core>, subject: Subject, listeners: Listeners, stop: Canc
         driving: JoinSet::new(),
         starting: JoinSet::new(),
         restarting: restart::Restarting::default(),
+        dialling: elsewhere::Dialling::default(),
         lost: None,
         at_ceiling: false,
         attempts: 0,
@@ -122,8 +124,10 @@ struct AgentTask {
     foreign: foreign::Said,
     driving: JoinSet<Result<End, AgentError>>,
     /// Docker, starting it again after that end.
-    starting: JoinSet<(String, Result<(), clawker_docker::Error>)>,
+    starting: JoinSet<(String, Result<(), AgentError>)>,
     restarting: restart::Restarting,
+    /// For an agent elsewhere.
+    dialling: elsewhere::Dialling,
     /// When an established session was lost, and why, until it is said or a successor came.
     lost: Option<(Instant, String)>,
     /// In this cycle a session was refused for want of descriptors.
@@ -137,14 +141,15 @@ struct Life {
     init: Arc<Init>,
     start: u64,
     began: Instant,
-    died: AsyncFd<std::os::fd::OwnedFd>,
+    /// Its pidfd; without one, only its engine tells of its death.
+    died: Option<AsyncFd<std::os::fd::OwnedFd>>,
     main: Option<Exited>,
 }
 
 impl AgentTask {
     async fn run(
         mut self,
-        listeners: Listeners,
+        listeners: Option<Listeners>,
         mut main_exits: mpsc::Receiver<(u64, Exited)>,
         stop: CancellationToken,
     ) {
@@ -157,14 +162,15 @@ impl AgentTask {
             let restart_at = self.restarting.planned.as_ref().map(|(due, _)| *due);
             let broken_at = self.lost.as_ref().map(|(since, _)| *since + SUCCESSOR);
             let failed_at = self.waiting().then_some(self.cycle);
+            let dial_at = self.dial_at();
             tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = listeners.session.accept() => match accepted {
-                    Ok((stream, _)) => self.accepted(stream).await,
+                accepted = accept(listeners.as_ref().map(|both| &both.session)) => match accepted {
+                    Ok(stream) => self.accepted(stream).await,
                     Err(error) => self.accept_failed(error).await,
                 },
-                accepted = listeners.agent.accept() => match accepted {
-                    Ok((stream, _)) => self.serve(stream),
+                accepted = accept(listeners.as_ref().map(|both| &both.agent)) => match accepted {
+                    Ok(stream) => self.serve(stream),
                     Err(error) => self.accept_failed(error).await,
                 },
                 Some(attested) = self.attesting.join_next() => if let Ok((stream, attested)) = attested {
@@ -185,6 +191,8 @@ impl AgentTask {
                     self.restarted(end, started).await;
                 },
                 () = at(failed_at) => self.say_failed().await,
+                () = at(dial_at) => self.dial().await,
+                Some(done) = self.dialling.done() => self.dialled(done).await,
             }
         }
     }
@@ -194,7 +202,11 @@ impl AgentTask {
     }
 
     fn address(&self) -> String {
-        format!("unix:{}", self.subject.run)
+        match &self.dialling.address {
+            Some(address) => address.clone(),
+            None if self.core.config.engine.is_elsewhere() => "tcp:unknown".to_owned(),
+            None => format!("unix:{}", self.subject.run),
+        }
     }
 
     async fn append(&self, event: impl Into<clawker_model::Event>) {
@@ -303,6 +315,7 @@ impl AgentTask {
             Ok(Ok(End::Lost { established, why })) => (established, why),
             Ok(Ok(End::Revoked | End::Leaked)) => {
                 self.status.send_modify(|status| status.trust = Trust::Unknown);
+                self.dial_again(true);
                 return;
             }
             Ok(Err(error)) => (false, error.to_string()),
@@ -319,57 +332,16 @@ impl AgentTask {
         if established && self.life.is_some() {
             self.lost = Some((Instant::now(), why));
         }
+        self.dial_again(established);
+        if self.core.config.engine.is_elsewhere() {
+            // Perhaps because the container has ended, which nobody else notices as soon.
+            self.look().await;
+        }
     }
 
     /// The init's pidfd became readable.
     async fn died(&mut self) {
         self.end_life().await;
-    }
-
-    fn waiting(&self) -> bool {
-        let status = self.status.borrow();
-        status.state == ContainerState::Running && status.session != SessionState::Connected
-    }
-
-    async fn say_broken(&mut self) {
-        if let Some((_, reason)) = self.lost.take()
-            && self.status.borrow().session != SessionState::Connected
-        {
-            self.append(SessionBroken {
-                address: self.address(),
-                reason,
-            })
-            .await;
-        }
-    }
-
-    async fn say_failed(&mut self) {
-        let reason = if std::mem::take(&mut self.at_ceiling) {
-            SessionFailure::FdCeiling
-        } else {
-            SessionFailure::ConnectTotalTimeout
-        };
-        self.close_cycle(reason).await;
-        self.look().await;
-    }
-
-    /// Ends a cycle without a session. An attempt is a connection, or without one five seconds of a running container.
-    async fn close_cycle(&mut self, reason: SessionFailure) {
-        let waited = CYCLE.saturating_sub(self.cycle.saturating_duration_since(Instant::now()));
-        let silent = (waited.as_secs() / SILENT_ATTEMPT.as_secs())
-            .try_into()
-            .unwrap_or(u32::MAX);
-        let attempts = match std::mem::take(&mut self.attempts) {
-            0 => silent,
-            connections => connections,
-        };
-        self.append(SessionFailed {
-            address: self.address(),
-            reason,
-            attempts,
-        })
-        .await;
-        self.cycle = Instant::now() + CYCLE;
     }
 }
 
@@ -377,7 +349,15 @@ impl AgentTask {
 async fn died(life: Option<&Life>) {
     match life {
         // An error means that the descriptor can't be watched, which for a pidfd means that it is over too.
-        Some(life) => drop(life.died.readable().await),
+        Some(Life { died: Some(died), .. }) => drop(died.readable().await),
+        _ => std::future::pending().await,
+    }
+}
+
+/// The next connection; never without a listener.
+async fn accept(listener: Option<&UnixListener>) -> std::io::Result<UnixStream> {
+    match listener {
+        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
         None => std::future::pending().await,
     }
 }

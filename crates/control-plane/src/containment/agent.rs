@@ -9,7 +9,7 @@ use clawker_model::{Action, Axis, FullName, NetworkState};
 use tokio::sync::watch;
 
 use super::apply::Attached;
-use super::{Answer, ContainError, Outcome, View, is_ended};
+use super::{Answer, ContainError, Outcome, Reach, View, is_ended};
 
 pub(super) struct Agent {
     pub(super) name: FullName,
@@ -104,6 +104,10 @@ impl Agent {
             in_force: self.state.in_force(),
             causes: self.state.causes().to_vec(),
             read_back: texts.collect::<Vec<_>>().join("; "),
+            reduced: self
+                .attached
+                .as_ref()
+                .is_some_and(|attached| matches!(attached.target.reach, Reach::Engine(_))),
         }
     }
 

@@ -11,8 +11,8 @@ use clawker_netfilter::{Netfilter, NetnsKey};
 use clawker_proc::cgroup::{AgentCgroup, ContainerCgroup, Freeze};
 use rustix::process::Signal;
 
-use super::Target;
 use super::journal::Journal;
+use super::{Kernel, Reach, Target, reduced};
 
 /// Beyond this a freeze has failed, and its agent is killed.
 const FREEZE: Duration = Duration::from_millis(800);
@@ -72,7 +72,11 @@ pub(super) async fn perform(netfilter: Netfilter, journal: Journal, effect: Effe
         && let Some(attached) = effect.attached.clone()
     {
         let (netfilter, force) = (netfilter.clone(), effect.force.clone());
-        if let Ok(there) = blocking(move || look(&netfilter, &attached, &force)).await {
+        let there = match &attached.target.reach {
+            Reach::Engine(reduced) => reduced::look(reduced, &attached, &force).await,
+            Reach::Kernel(_) => blocking(move || look(&netfilter, &attached, &force)).await,
+        };
+        if let Ok(there) = there {
             return Ok(there);
         }
     }
@@ -87,10 +91,13 @@ pub(super) async fn perform(netfilter: Netfilter, journal: Journal, effect: Effe
     let read = match (&effect.force, effect.attached) {
         (Force::Identity(identity), _) => revoke(&journal, &effect.agent, *identity, effect.by).await?,
         (_, None) => return Err("its container isn't attached".to_owned()),
-        (_, Some(attached)) => {
-            let force = effect.force.clone();
-            blocking(move || apply(&netfilter, &attached, &force)).await?
-        }
+        (force, Some(attached)) => match &attached.target.reach {
+            Reach::Engine(reduced) => reduced::apply(reduced, &attached, force).await?,
+            Reach::Kernel(_) => {
+                let force = force.clone();
+                blocking(move || apply(&netfilter, &attached, &force)).await?
+            }
+        },
     };
     let micros = began.elapsed().as_micros().try_into().unwrap_or(u64::MAX);
     let applied = ActionApplied {
@@ -143,7 +150,7 @@ pub(super) fn look(netfilter: &Netfilter, attached: &Attached, force: &Force) ->
             })
         }
         Force::Processes(state) => {
-            let frozen = state_of(&attached.target).map_err(|error| error.to_string())?;
+            let frozen = state_of(kernel(attached)?).map_err(|error| error.to_string())?;
             match (state, frozen) {
                 (ProcessState::Running, Freeze::Running) => Ok(processes("running".to_owned())),
                 (ProcessState::Frozen, Freeze::Frozen) => Ok(processes("frozen".to_owned())),
@@ -154,8 +161,16 @@ pub(super) fn look(netfilter: &Netfilter, attached: &Attached, force: &Force) ->
     }
 }
 
+/// What the kernel has of it, for what only the kernel can do.
+fn kernel(attached: &Attached) -> Result<&Kernel, String> {
+    match &attached.target.reach {
+        Reach::Kernel(kernel) => Ok(kernel),
+        Reach::Engine(_) => Err("its engine is elsewhere".to_owned()),
+    }
+}
+
 fn apply(netfilter: &Netfilter, attached: &Attached, force: &Force) -> Result<ReadBack, String> {
-    let target = &attached.target;
+    let target = kernel(attached)?;
     match force {
         Force::Network(state) => {
             let key = attached.netns.as_ref().map_err(Clone::clone)?;
@@ -167,14 +182,14 @@ fn apply(netfilter: &Netfilter, attached: &Attached, force: &Force) -> Result<Re
         }
         Force::Processes(ProcessState::Running) => freezer(target, false),
         Force::Processes(ProcessState::Frozen) => freezer(target, true),
-        Force::Processes(ProcessState::Stopped) => stop(attached),
+        Force::Processes(ProcessState::Stopped) => stop(target, &attached.hurry),
         Force::Processes(ProcessState::Killed) => kill(target),
         Force::Identity(_) => Err("an identity isn't the kernel's".to_owned()),
     }
 }
 
 /// What of `target` is frozen: `agent`, or all of it if its init isn't ours.
-fn state_of(target: &Target) -> std::io::Result<Freeze> {
+fn state_of(target: &Kernel) -> std::io::Result<Freeze> {
     if !target.init_is_ours {
         return match ContainerCgroup::open(&target.cgroup)? {
             Some(cgroup) => cgroup.state(),
@@ -187,7 +202,7 @@ fn state_of(target: &Target) -> std::io::Result<Freeze> {
     }
 }
 
-fn freezer(target: &Target, frozen: bool) -> Result<ReadBack, String> {
+fn freezer(target: &Kernel, frozen: bool) -> Result<ReadBack, String> {
     let act = || {
         let agent = AgentCgroup::create(&target.cgroup)?;
         if target.init_is_ours {
@@ -223,8 +238,7 @@ fn freezer(target: &Target, frozen: bool) -> Result<ReadBack, String> {
 }
 
 /// Asks the init to end, as a container is asked; kills it when it doesn't.
-fn stop(attached: &Attached) -> Result<ReadBack, String> {
-    let target = &attached.target;
+fn stop(target: &Kernel, hurry: &AtomicBool) -> Result<ReadBack, String> {
     if !target.init_is_ours && !matches!(state_of(target), Ok(Freeze::Running)) {
         // Its init is frozen too, and would have to run to end.
         return kill(target);
@@ -240,7 +254,7 @@ fn stop(attached: &Attached) -> Result<ReadBack, String> {
     // A signal that fails found it dead, or leaves it to the kill.
     let _ = target.init.signal(Signal::TERM.as_raw());
     let end = Instant::now() + STOP;
-    while Instant::now() < end && !attached.hurry.load(Ordering::Relaxed) {
+    while Instant::now() < end && !hurry.load(Ordering::Relaxed) {
         if target.init.wait(STOP_POLL).map_err(|error| error.to_string())? {
             return Ok(processes("stopped, the init is dead".to_owned()));
         }
@@ -250,7 +264,7 @@ fn stop(attached: &Attached) -> Result<ReadBack, String> {
 
 /// SIGKILL to everything in the container and in `agent`, thawed so that it can die; then the init's own descriptor
 /// says that it did.
-fn kill(target: &Target) -> Result<ReadBack, String> {
+fn kill(target: &Kernel) -> Result<ReadBack, String> {
     let killed = ContainerCgroup::open(&target.cgroup).and_then(|cgroup| match cgroup {
         Some(cgroup) => cgroup.kill_all(),
         None => Ok(0),
@@ -270,8 +284,11 @@ fn kill(target: &Target) -> Result<ReadBack, String> {
 
 /// SIGKILL to every process of the user's, so that a stop has only the init to end.
 pub(super) async fn end(attached: Arc<Attached>) -> Result<(), String> {
+    if let Reach::Engine(reduced) = &attached.target.reach {
+        return reduced::end(reduced, &attached).await;
+    }
     blocking(move || {
-        let target = &attached.target;
+        let target = kernel(&attached)?;
         let ended = if target.init_is_ours {
             AgentCgroup::open(&target.cgroup).and_then(|cgroup| cgroup.map_or(Ok(0), |cgroup| cgroup.kill_all()))
         } else {

@@ -12,7 +12,7 @@ use tokio::sync::watch as channel;
 use super::agent::{Agent, Reply};
 use super::apply::{self, Attached};
 use super::task::{Done, Task};
-use super::{Answer, Command, ContainError, Target, View};
+use super::{Answer, Command, ContainError, Reach, Target, View};
 use crate::core::now_ms;
 
 /// In whose name both sides of a shared network namespace are locked. An operator may release them.
@@ -29,7 +29,10 @@ impl Task {
             Command::Attach { target, reply } => {
                 let netfilter = self.parts.netfilter.clone();
                 self.work.spawn_blocking(move || {
-                    let netns = target.netns.try_clone().map_err(|error| error.to_string());
+                    let netns = match &target.reach {
+                        Reach::Kernel(kernel) => kernel.netns.try_clone().map_err(|error| error.to_string()),
+                        Reach::Engine(_) => Err("its network is its engine's".to_owned()),
+                    };
                     let netns =
                         netns.and_then(|fd| netfilter.attach(fd, target.start).map_err(|error| error.to_string()));
                     Done::Prepared {
@@ -155,7 +158,12 @@ impl Task {
         began: Instant,
     ) {
         let (name, start) = (target.agent.clone(), target.start);
-        if !matches!(target.init.is_alive(), Ok(true)) {
+        let lives = match &target.reach {
+            Reach::Kernel(kernel) => matches!(kernel.init.is_alive(), Ok(true)),
+            // Its detach comes when its engine says so.
+            Reach::Engine(_) => true,
+        };
+        if !lives {
             // Its detach may have come while its namespace was being opened.
             if let Ok(key) = netns {
                 self.parts.netfilter.detach(&key);

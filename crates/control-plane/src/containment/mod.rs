@@ -7,7 +7,7 @@
 //!     ─► journal (asked, intended) ─► netfilter, cgroup, pidfd ─► read back ─► journal (applied | failed) ─► views
 //! ```
 //!
-//! Never calls Docker, evaluates nothing itself, and reports nothing in force that wasn't read back. Each effect and
+//! Calls Docker only where containment is its alone (`reduced`: the engine is elsewhere), evaluates nothing itself, and reports nothing in force that wasn't read back. Each effect and
 //! each evaluation is a task of its own, so a slow one delays nobody else's. A journal that doesn't answer delays a
 //! containment by a moment and never prevents it. What is in the kernel stays there when this ends.
 
@@ -16,6 +16,7 @@ mod apply;
 mod commands;
 mod journal;
 mod policies;
+mod reduced;
 mod rows;
 mod task;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use clawker_docker::Docker;
 use clawker_model::event::Cause;
 use clawker_model::{Action, Axis, ContainerId, Containment, FullName, ProcessState};
 use clawker_netfilter::Netfilter;
@@ -62,6 +64,19 @@ pub struct Target {
     pub agent: FullName,
     pub container: ContainerId,
     pub start: u64,
+    pub reach: Reach,
+}
+
+/// By whose means a container is contained.
+pub enum Reach {
+    /// This host's kernel.
+    Kernel(Kernel),
+    /// Its engine, which is elsewhere.
+    Engine(Reduced),
+}
+
+/// What the kernel knows of a container.
+pub struct Kernel {
     /// Opened before the attestation that vouches for it.
     pub init: Arc<PidFd>,
     pub init_pid: i32,
@@ -73,6 +88,13 @@ pub struct Target {
     pub cgroup: String,
 }
 
+/// What an engine elsewhere can be asked for.
+pub struct Reduced {
+    pub docker: Docker,
+    /// The network that the container belongs to.
+    pub network: Option<String>,
+}
+
 /// An agent's containment as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
@@ -82,6 +104,8 @@ pub struct View {
     pub causes: Vec<Cause>,
     /// What the kernel said last, for people.
     pub read_back: String,
+    /// By the engine's means alone, because it is elsewhere.
+    pub reduced: bool,
 }
 
 /// Which rule of the host asks for containment, and why.

@@ -10,6 +10,7 @@ use clawker_netfilter::Netfilter;
 use super::agent::Agent;
 use super::apply::{Attached, look};
 use super::task::{Done, Task};
+use super::{Reach, reduced};
 use crate::core::now_ms;
 
 /// Ticks between two looks at everything.
@@ -75,8 +76,15 @@ impl Task {
         if !self.looking && !subjects.is_empty() {
             self.looking = true;
             let netfilter = self.parts.netfilter.clone();
-            self.work
-                .spawn_blocking(move || Done::Looked(look_at(&netfilter, subjects)));
+            let engines = |subject: &Subject| matches!(subject.attached.target.reach, Reach::Engine(_));
+            let (theirs, ours): (Vec<_>, Vec<_>) = subjects.into_iter().partition(engines);
+            self.work.spawn(async move {
+                let kernels = tokio::task::spawn_blocking(move || look_at(&netfilter, ours));
+                let mut found = reduced::look_at(theirs).await;
+                // Broken off, it is looked at again with the next turn.
+                found.extend(kernels.await.unwrap_or_default());
+                Done::Looked(found)
+            });
         }
     }
 

@@ -187,6 +187,9 @@ async fn found(core: &Core, inspect: &Inspect) -> Result<(Option<Start>, u32, Fo
     }
     let init = open_init(inspect.pid).map_err(|why| AgentError::Preparing(why.to_string()))?;
     let unread = |error: std::io::Error| AgentError::Preparing(format!("init {}: {error}", init.pid));
+    let Some(kernel) = &init.kernel else {
+        return Err(AgentError::Preparing("its engine is elsewhere".to_owned()));
+    };
     let path = core.cgroup_path(&inspect.id);
     let cgroups = procfs::cgroups(init.pid).map_err(unread)?;
     if !cgroup::in_container(&cgroups, &path) {
@@ -195,7 +198,7 @@ async fn found(core: &Core, inspect: &Inspect) -> Result<(Option<Start>, u32, Fo
             init.pid
         )));
     }
-    let (netfilter, netns) = (core.netfilter.clone(), init.netns.try_clone().map_err(unread)?);
+    let (netfilter, netns) = (core.netfilter.clone(), kernel.netns.try_clone().map_err(unread)?);
     let reading = move || -> Result<(Result<NetworkState, String>, bool), std::io::Error> {
         let network = netfilter.attach(netns, 0).and_then(|key| {
             let state = netfilter.state(&key);
@@ -213,7 +216,7 @@ async fn found(core: &Core, inspect: &Inspect) -> Result<(Option<Start>, u32, Fo
         .map_err(|error| AgentError::Preparing(error.to_string()))?;
     let (network, frozen) = read.map_err(unread)?;
     // What was read is its: it has lived through the reading.
-    if !init.pidfd.is_alive().map_err(unread)? {
+    if !kernel.pidfd.is_alive().map_err(unread)? {
         return Err(AgentError::Preparing(format!("init {} has ended meanwhile", init.pid)));
     }
     let start = Start {

@@ -15,8 +15,10 @@ pub(crate) fn spec(mounts: Vec<Wanted>) -> CreateContainer {
         tty: false,
         open_stdin: false,
         mounts,
-        agent_dir: "/opt/agent".into(),
-        run_dir: "/srv/run/x".into(),
+        mounted: Some(crate::Mounted {
+            agent_dir: "/opt/agent".into(),
+            run_dir: "/srv/run/x".into(),
+        }),
         publish: vec![],
         network: Network::Default,
         default_network: "clawker-net".into(),
@@ -41,7 +43,7 @@ fn judge(host: &Path, source: &str, unsafe_mount: bool) -> Result<Vec<Mount>, Sp
     if unsafe_mount {
         spec.unsafe_options = vec!["mount".into()];
     }
-    check(&spec, &host.join("engine.sock"))
+    check(&spec, Some(&host.join("engine.sock")))
 }
 
 fn host() -> tempfile::TempDir {
@@ -131,7 +133,7 @@ fn folders_of_the_work_are_mounted_under_their_real_name() {
         assert_eq!(mounts[0].source.as_deref(), real.join(expected).to_str());
         assert_eq!(mounts[0].typ, Some(MountType::BIND));
     }
-    let volume = check(&spec(vec![mount("cache", "/cache")]), host.path()).expect("volume");
+    let volume = check(&spec(vec![mount("cache", "/cache")]), Some(host.path())).expect("volume");
     assert_eq!(volume[0].typ, Some(MountType::VOLUME));
 }
 
@@ -145,7 +147,7 @@ fn a_source_is_an_absolute_path_that_exists_or_a_volume() {
         ("/no/such/path", true),
         ("/tmp\0x", true),
     ] {
-        let error = check(&spec(vec![mount(source, "/work")]), Path::new("/x")).expect_err(source);
+        let error = check(&spec(vec![mount(source, "/work")]), Some(Path::new("/x"))).expect_err(source);
         match error {
             SpecError::MountSource { .. } if !unusable => {}
             SpecError::MountSourceUnusable { .. } if unusable => {}
@@ -172,7 +174,7 @@ fn targets_cover_nothing_of_ours_or_the_kernels() {
         "/dev/shm",
         "/a\0",
     ] {
-        let result = check(&spec(vec![mount("cache", target)]), Path::new("/x"));
+        let result = check(&spec(vec![mount("cache", target)]), Some(Path::new("/x")));
         assert!(
             matches!(result, Err(SpecError::MountTarget { .. })),
             "{target:?}: {result:?}"
@@ -180,7 +182,7 @@ fn targets_cover_nothing_of_ours_or_the_kernels() {
     }
     for target in ["/.clawkers", "/process", "/home/dev"] {
         assert!(
-            check(&spec(vec![mount("cache", target)]), Path::new("/x")).is_ok(),
+            check(&spec(vec![mount("cache", target)]), Some(Path::new("/x"))).is_ok(),
             "{target}"
         );
     }
@@ -190,12 +192,12 @@ fn targets_cover_nothing_of_ours_or_the_kernels() {
 fn each_target_is_taken_once() {
     let twice = spec(vec![mount("a", "/work"), mount("b", "//work/./")]);
     assert_eq!(
-        check(&twice, Path::new("/x")).expect_err("twice"),
+        check(&twice, Some(Path::new("/x"))).expect_err("twice"),
         SpecError::DuplicateTarget { target: "/work".into() }
     );
     let many = (0..=MAX_MOUNTS).map(|n| mount("a", &format!("/t{n}"))).collect();
     assert!(matches!(
-        check(&spec(many), Path::new("/x")),
+        check(&spec(many), Some(Path::new("/x"))),
         Err(SpecError::TooMany { .. })
     ));
 }
@@ -206,8 +208,20 @@ fn only_a_known_limit_can_be_lifted() {
     for name in ["privileged", "cap-sys-admin", "", "Mount"] {
         spec.unsafe_options = vec![name.into()];
         assert!(
-            matches!(check(&spec, Path::new("/x")), Err(SpecError::Unsafe { .. })),
+            matches!(check(&spec, Some(Path::new("/x"))), Err(SpecError::Unsafe { .. })),
             "{name}"
         );
     }
+}
+
+#[test]
+fn an_engine_elsewhere_mounts_its_own_volumes_and_nothing_of_this_host() {
+    let elsewhere = |source: &str| {
+        let mut spec = spec(vec![mount(source, "/work")]);
+        spec.mounted = None;
+        check(&spec, None)
+    };
+    assert_eq!(elsewhere("cache").expect("a volume").len(), 1);
+    let error = elsewhere("/tmp").expect_err("a path");
+    assert!(matches!(error, SpecError::MountElsewhere { .. }), "{error}");
 }

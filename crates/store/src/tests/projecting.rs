@@ -70,6 +70,7 @@ async fn an_agents_life() {
             generation,
             thumbprint: thumbprint(7),
             key_hash: "k".into(),
+            join: None,
         };
         w.happens(issued).await;
     }

@@ -55,6 +55,7 @@ fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
             generation: n,
             thumbprint: thumbprint(t),
             key_hash: "k".into(),
+            join: None,
         }
         .into(),
         7 | 8 => RegistryRowWritten {

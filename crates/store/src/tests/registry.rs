@@ -170,6 +170,7 @@ async fn a_revoked_key_loses_its_row_and_is_not_issued_any_more() {
         generation: 1,
         thumbprint: thumbprint(1),
         key_hash: "key".into(),
+        join: None,
     })
     .await;
     w.happens(RegistryRowWritten {

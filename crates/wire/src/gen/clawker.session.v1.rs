@@ -343,6 +343,21 @@ pub struct RegisterDone {
     pub code: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
+    /// Without a way to AgentService: what the control plane is to admit itself.
+    #[prost(message, optional, tag = "4")]
+    pub proof: ::core::option::Option<RegisterProof>,
+}
+/// What Register would have said, and the token that the join file of this start held.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RegisterProof {
+    #[prost(string, tag = "1")]
+    pub project: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub agent: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub token: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub join: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Health {

@@ -27,7 +27,7 @@ use super::AgentError;
 use super::identity::{self, PeerCell};
 use super::tls_conn::TlsConn;
 use crate::core::Core;
-use caller::Caller;
+pub use caller::Caller;
 use layers::{CheckLayer, Entry, Identified, Scoped};
 
 /// No call of this service has a large message.
@@ -47,6 +47,8 @@ const IDLE: Duration = Duration::from_secs(60);
 fn refused() -> Status {
     Status::permission_denied("refused")
 }
+
+pub use register::prove;
 
 /// Serves one attested connection until it ends.
 pub async fn serve(

@@ -6,12 +6,14 @@
 
 use std::time::Duration;
 
-use clawker_engine::register::{Admission, Claim, Token, admit};
+use clawker_engine::register::{Admission, Attested, Claim, Token, admit};
 use clawker_identity::thumbprint;
 use clawker_model::FullName;
-use clawker_model::event::AgentRegistered;
+use clawker_model::event::{AgentRegistered, UntrustedReason};
 use clawker_store::{Candidate, Registry as _};
 use clawker_wire::agent::RegisterRequest;
+use clawker_wire::session::RegisterProof;
+use subtle::ConstantTimeEq;
 use tonic::{Request, Status};
 
 use super::caller::Caller;
@@ -29,6 +31,53 @@ pub async fn register(caller: &Caller, request: &Request<RegisterRequest>) -> Re
         return Err(refused());
     }
     let (token, spent) = token(caller, request);
+    let claim = Claim {
+        project: &request.get_ref().project,
+        agent: &request.get_ref().agent,
+        token,
+    };
+    decide(caller, claim, spent, attested, labels).await
+}
+
+/// The same for an agent that can't call: its session's peer has answered with what it would have said. The token that
+/// is spent is the join file's, so that one file makes one row.
+pub async fn prove(caller: &Caller, proof: &RegisterProof) -> Result<(), Status> {
+    let (attested, labels) = caller.cell.attested().ok_or_else(refused)?;
+    if caller.is_revoked() {
+        return Err(refused());
+    }
+    let record = caller.core.store.agent_by_container(&attested.container).await;
+    let record = record.map_err(|error| caller.unavailable(&error))?;
+    let issued = record.and_then(|record| record.issued);
+    let issued = issued.filter(|issued| issued.start == attested.start && !issued.revoked);
+    let given = thumbprint(proof.join.as_bytes());
+    let good = issued
+        .and_then(|issued| issued.join)
+        .is_some_and(|join| bool::from(join.as_bytes().ct_eq(given.as_bytes())));
+    if !good {
+        let detail = "the join token isn't the one of this start";
+        caller.note_refusal(UntrustedReason::RegisterFailed, detail).await;
+        return Err(refused());
+    }
+    let (token, spent) = match caller.cell.burn(&proof.token) {
+        true => (Token::Valid, Some(given)),
+        false => (Token::Stale, None),
+    };
+    let claim = Claim {
+        project: &proof.project,
+        agent: &proof.agent,
+        token,
+    };
+    decide(caller, claim, spent, attested, labels).await
+}
+
+async fn decide(
+    caller: &Caller,
+    claim: Claim<'_>,
+    spent: Option<String>,
+    attested: Attested,
+    labels: Option<FullName>,
+) -> Result<(), Status> {
     let row = match caller.core.store.registry_row(&attested.container).await {
         Ok(row) => row,
         Err(error) => return Err(caller.unavailable(&error)),
@@ -36,11 +85,6 @@ pub async fn register(caller: &Caller, request: &Request<RegisterRequest>) -> Re
     let labels = match labels {
         Some(labels) => Some(labels),
         None => asked(caller).await?,
-    };
-    let claim = Claim {
-        project: &request.get_ref().project,
-        agent: &request.get_ref().agent,
-        token,
     };
     let shown = caller.peer.shown.as_ref();
     match admit(&claim, shown, &attested, labels.as_ref(), row.as_ref(), now_ms()) {
@@ -62,6 +106,11 @@ pub async fn register(caller: &Caller, request: &Request<RegisterRequest>) -> Re
             };
             match store.add(candidate).await {
                 Ok(_) => {}
+                Err(clawker_store::Error::TokenSpent) if caller.core.config.engine.is_elsewhere() => {
+                    let detail = "the join token was used before";
+                    caller.note_refusal(UntrustedReason::RegisterFailed, detail).await;
+                    return Err(refused());
+                }
                 // Somebody was faster with the same token; the session sends another.
                 Err(clawker_store::Error::TokenSpent) => return Err(Status::unavailable("try again")),
                 Err(error) => return Err(caller.unavailable(&error)),

@@ -72,7 +72,7 @@ impl AgentTask {
         let Some(start) = self.begin(init).await else { return };
         let context = self.context(init.clone(), start);
         let ours = context.known().await.is_ok_and(|known| known.init_is_ours());
-        let attached = match context.target(ours) {
+        let attached = match context.target(ours).await {
             Ok(target) => self.core.containment.attach(target).await.map_err(Into::into),
             Err(error) => Err(error),
         };

@@ -16,7 +16,7 @@ use clawker_store::{AgentRecord, Restarts};
 use tokio::time::{Duration, Instant};
 
 use super::AgentTask;
-use crate::agent::AgentError;
+use crate::agent::{AgentError, join};
 use crate::core::now_ms;
 
 /// Who gives up, in the journal.
@@ -123,22 +123,22 @@ impl AgentTask {
         match self.still_wanted(&end).await {
             Ok(false) => {}
             Ok(true) => {
-                let (docker, container) = (self.core.docker.clone(), self.subject.container.clone());
+                let (core, name, container) = (self.core.clone(), self.name().clone(), self.subject.container.clone());
                 self.starting
-                    .spawn(async move { (end, docker.start(&container).await) });
+                    .spawn(async move { (end, join::start(&core, &name, &container).await) });
             }
             Err(error) => self.try_later(end, error.to_string()).await,
         }
     }
 
-    pub(super) async fn restarted(&mut self, end: String, started: Result<(), DockerError>) {
+    pub(super) async fn restarted(&mut self, end: String, started: Result<(), AgentError>) {
         match started {
             Ok(()) => {
                 self.core.board.recovered("restarts").await;
                 self.look().await;
             }
             // Removed meanwhile: nobody is left to be started.
-            Err(DockerError::NoSuchContainer { .. }) => {}
+            Err(AgentError::Docker(DockerError::NoSuchContainer { .. })) => {}
             Err(error) => self.try_later(end, error.to_string()).await,
         }
     }

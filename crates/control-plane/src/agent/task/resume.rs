@@ -14,6 +14,10 @@ use crate::agent::attest;
 impl AgentTask {
     /// Takes up the start that was attested last, if its init lives; false if who runs is for Docker to say.
     pub(super) async fn resume(&mut self) -> bool {
+        if self.core.config.engine.is_elsewhere() {
+            // Its number is another host's.
+            return false;
+        }
         let record = match self.core.store.agent_by_container(&self.subject.container).await {
             Ok(record) => record,
             Err(error) => {

@@ -24,6 +24,7 @@ impl AgentTask {
         if let Some(life) = &self.life
             && life.init.pid == init.pid
             && life.init.start_time == init.start_time
+            && life.init.boot_id == init.boot_id
         {
             return Some(life.start);
         }
@@ -35,11 +36,12 @@ impl AgentTask {
                 return None;
             }
         };
-        let died = init.pidfd.as_fd().try_clone_to_owned().and_then(|pidfd| {
+        let watched = init.kernel.as_ref().map(|kernel| {
+            let pidfd = kernel.pidfd.as_fd().try_clone_to_owned()?;
             // SAFETY: an OwnedFd names the same open descriptor for as long as it lives.
             unsafe { AsyncFd::register(pidfd) }.map_err(std::io::Error::from)
         });
-        let died = match died {
+        let died = match watched.transpose() {
             Ok(died) => died,
             Err(error) => {
                 self.core
@@ -158,7 +160,9 @@ impl AgentTask {
             }
         };
         self.labels = self.core.labels().name_in(&inspect.labels);
-        if inspect.running {
+        if self.core.config.engine.is_elsewhere() {
+            self.look_elsewhere(&inspect).await;
+        } else if inspect.running {
             self.status.send_modify(|status| {
                 if status.state != ContainerState::Running {
                     status.state = ContainerState::Running;
@@ -172,7 +176,7 @@ impl AgentTask {
     }
 
     /// It doesn't run, and its end wasn't seen by this task: perhaps no control plane saw it.
-    async fn seen_stopped(&mut self, inspect: &Inspect) {
+    pub(super) async fn seen_stopped(&mut self, inspect: &Inspect) {
         let record = match self.core.store.agent_by_container(&self.subject.container).await {
             Ok(record) => record,
             Err(error) => return self.core.board.degraded("journal", error.to_string()).await,

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::policies::{FailMode, Judge, Mode, Rule};
 use super::super::task::Parts;
-use super::super::{ContainError, Handle, Outcome, Target, View, spawn_with};
+use super::super::{ContainError, Handle, Kernel, Outcome, Reach, Target, View, spawn_with};
 use super::SOON;
 use super::kernel::{ip, netns, processes, spec};
 use crate::core::Board;
@@ -195,11 +195,13 @@ impl Host {
             agent: agent.clone(),
             container: container.clone(),
             start,
-            init: Arc::new(PidFd::open(init_pid).expect("it lives")),
-            init_pid,
-            init_is_ours: true,
-            netns,
-            cgroup: self.cgroup.clone(),
+            reach: Reach::Kernel(Kernel {
+                init: Arc::new(PidFd::open(init_pid).expect("it lives")),
+                init_pid,
+                init_is_ours: true,
+                netns,
+                cgroup: self.cgroup.clone(),
+            }),
         };
         self.handle.attach(target).await
     }
