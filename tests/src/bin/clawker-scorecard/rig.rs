@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clawker_control_plane::config::{Config, PolicyConfig};
-use clawker_control_plane::containment::{self, Deps, Handle, Target, View};
+use clawker_control_plane::containment::{self, Deps, Handle, Kernel, Reach, Target, View};
 use clawker_control_plane::core::Board;
 use clawker_control_plane::plugins::Plugins;
 use clawker_model::event::ContainerOom;
@@ -78,11 +78,13 @@ impl Rig {
             agent: rig.agent.clone(),
             container: rig.container.clone(),
             start: 1,
-            init: Arc::new(PidFd::open(init_pid)?),
-            init_pid,
-            init_is_ours: true,
-            netns: procfs::open_netns(init_pid)?,
-            cgroup: plain.cgroup()?,
+            reach: Reach::Kernel(Kernel {
+                init: Arc::new(PidFd::open(init_pid)?),
+                init_pid,
+                init_is_ours: true,
+                netns: procfs::open_netns(init_pid)?,
+                cgroup: plain.cgroup()?,
+            }),
         };
         rig.handle.attach(target).await?;
         Ok(rig)
