@@ -61,12 +61,18 @@ impl Api {
         self.call("GET", path, "application/json", b"", Duration::from_secs(30))
     }
 
+    /// Null is no body: an engine that doesn't read one resets the connection over it.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         self.call(
             "POST",
             path,
             "application/json",
-            body.to_string().as_bytes(),
+            body.as_bytes(),
             Duration::from_secs(60),
         )
     }

@@ -10,7 +10,7 @@ use clawker_control_plane::containment::{self, Deps, Handle, Kernel, Reach, Targ
 use clawker_control_plane::core::Board;
 use clawker_control_plane::plugins::Plugins;
 use clawker_model::event::ContainerOom;
-use clawker_model::{ContainerId, Containment, Event, FullName, NetworkState, ProcessState};
+use clawker_model::{Action, ContainerId, Containment, Event, FullName, NetworkState, ProcessState};
 use clawker_netfilter::Netfilter;
 use clawker_proc::cgroup::AgentCgroup;
 use clawker_proc::pidfd::PidFd;
@@ -100,6 +100,13 @@ impl Rig {
         self.store.append(Some(&self.agent), event).await?;
         until(&mut view, wanted).await?;
         Ok(began.elapsed().as_secs_f64() * 1e6)
+    }
+
+    /// Its network, by an operator.
+    pub async fn lock(&self) -> Result<()> {
+        let (by, why) = ("operator:uid:0", "measured");
+        self.handle.contain(&self.agent, Action::LockNetwork, by, why).await?;
+        Ok(())
     }
 
     /// Everything open and running again, as at the beginning.
