@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use clawker_tests::forged::Forged;
 use clawker_tests::wait::{PATIENCE, until};
-use clawker_tests::{Host, Listener};
+use clawker_tests::{Agent, Host, Listener};
 use serde_json::Value;
 
 use crate::report::Report;
@@ -128,35 +128,7 @@ fn wanderer(host: &Host, report: &mut Report, a: &Listener, b: &Listener) -> Res
             ))
         });
     }
-    report.check("the policy locks its network", "locked, by policy egress-guard", || {
-        host.expect_locked("wanderer")?;
-        let why = host.cli(["why", "--json", &wanderer.short()])?.ok()?.objects()?;
-        let why = why.first().context("`clawker why` says something")?;
-        let causes = why["causes"].as_array().into_iter().flatten();
-        let by = causes.filter(|cause| {
-            cause["action"]
-                .as_str()
-                .is_some_and(|action| action.contains("lock-network"))
-        });
-        let by: Vec<&str> = by.filter_map(|cause| cause["by"].as_str()).collect();
-        let seen = format!("{}, by {}", why["in_force"].as_str().unwrap_or("?"), by.join(", "));
-        Ok((seen, by == ["policy:egress-guard"]))
-    });
-    report.check(
-        "the lock was read back from the kernel",
-        "ActionApplied with what was read",
-        || {
-            let applied = host.expect_event("ActionApplied", |row| {
-                row.agent == wanderer.full()
-                    && row.body["action"]
-                        .as_str()
-                        .is_some_and(|action| action.contains("lock"))
-            })?;
-            let read_back = applied.body["read_back"].as_str().unwrap_or_default().to_owned();
-            let micros = applied.body["micros"].as_u64().unwrap_or(0);
-            Ok((format!("{read_back} ({micros} µs)"), !read_back.is_empty()))
-        },
-    );
+    locked_by(host, report, &wanderer, "egress-guard");
     report.check("now it fails on A too", "its next attempt at A fails", || {
         let reached = wanderer.attempts(&container, a)?;
         Ok((attempt("A", reached), !reached))
@@ -181,33 +153,53 @@ fn forged(host: &Host, report: &mut Report, a: &Listener) -> Result<()> {
         },
     );
     report.check("its own Register is refused", "PermissionDenied", || {
-        let why = until("its attempt to register", PATIENCE, || {
-            let said = forged.said()?;
-            Ok(said
-                .iter()
-                .find_map(|said| Some((said["registered"].as_bool()?, said["why"].clone()))))
+        let (got, why) = until("its attempt to register", PATIENCE, || {
+            let answers = forged.answers()?;
+            let register = answers.into_iter().find(|(asked, ..)| asked == "register");
+            Ok(register.map(|(_, got, why)| (got, why)))
         })?;
-        let seen = why.1.as_str().unwrap_or("it was let in").to_owned();
-        Ok((seen.clone(), !why.0 && seen.contains("PermissionDenied")))
+        Ok((why.clone(), !got && why.contains("PermissionDenied")))
     });
-    report.check("until now it reaches A", "A answers", || {
-        let reached = fresh_attempt(host, "forged")?;
-        Ok((attempt("A", reached), reached))
-    });
-    report.check("it can be contained", "locked, read back", || {
-        let done = agent.contain("lock-network")?;
-        let in_force = done["in_force"].as_str().unwrap_or_default().to_owned();
-        let read_back = done["read_back"].as_str().unwrap_or_default();
-        Ok((
-            format!("{in_force}: {read_back}"),
-            in_force.contains("locked") && !read_back.is_empty(),
-        ))
-    });
+    locked_by(host, report, agent, "quarantine-untrusted");
     report.check("then it reaches A no more", "its attempts at A fail", || {
         let reached = fresh_attempt(host, "forged")?;
         Ok((attempt("A", reached), !reached))
     });
     Ok(())
+}
+
+/// The policy of that name locks the agent's network, and the kernel says so.
+fn locked_by(host: &Host, report: &mut Report, agent: &Agent<'_>, policy: &str) {
+    let expected = format!("locked, by policy {policy}");
+    report.check(&format!("{policy} locks its network"), &expected, || {
+        host.expect_locked(&agent.name)?;
+        let why = host.cli(["why", "--json", &agent.short()])?.ok()?.objects()?;
+        let why = why.first().context("`clawker why` says something")?;
+        let causes = why["causes"].as_array().into_iter().flatten();
+        let by = causes.filter(|cause| {
+            cause["action"]
+                .as_str()
+                .is_some_and(|action| action.contains("lock-network"))
+        });
+        let by: Vec<&str> = by.filter_map(|cause| cause["by"].as_str()).collect();
+        let seen = format!("{}, by {}", why["in_force"].as_str().unwrap_or("?"), by.join(", "));
+        Ok((seen, by == [format!("policy:{policy}")]))
+    });
+    report.check(
+        "the lock was read back from the kernel",
+        "ActionApplied with what was read",
+        || {
+            let applied = host.expect_event("ActionApplied", |row| {
+                row.agent == agent.full()
+                    && row.body["action"]
+                        .as_str()
+                        .is_some_and(|action| action.contains("lock"))
+            })?;
+            let read_back = applied.body["read_back"].as_str().unwrap_or_default().to_owned();
+            let micros = applied.body["micros"].as_u64().unwrap_or(0);
+            Ok((format!("{read_back} ({micros} µs)"), !read_back.is_empty()))
+        },
+    );
 }
 
 /// Whether an attempt of the forged agent gets through that began after now.
