@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::leftovers::Traces;
 use crate::project::{Project, which};
 use crate::say::{say, timed};
-use crate::{build, run, setup};
+use crate::{build, demo, run, setup};
 
 pub fn run(project: &Project) -> Result<()> {
     timed("test", "set-up", || setup::run(project))?;
@@ -48,6 +48,10 @@ fn phases(project: &Project) -> Result<()> {
         run::ok(project.cargo().args(["test", "--doc", "--workspace"]))
     })?;
     guest_tests(project)?;
+    // What a newcomer runs first is not to rot.
+    timed("test", "the demo", || {
+        demo::hand_over(project, build::Profile::Dev, "clawker-demo", None)
+    })?;
     say("test", "the tests …");
     run::ok(&mut tests(project))
 }
