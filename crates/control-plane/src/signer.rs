@@ -1,8 +1,8 @@
 //! The signer: the one task that holds the host's keys.
 //!
 //! Takes six kinds of request and no other: a leaf for an agent, another leaf for an agent's key, a leaf for the control
-//! plane, the next phase of a rotation, a request to the fleet's root, and that one's certificate. Names come in as parsed types, never as a request that somebody else composed.
-//! Which roots are in force goes out through a `watch`.
+//! plane, the next phase of a rotation, a request to the fleet's root, and that one's certificate. Names come in as parsed
+//! types, never as a request that somebody else composed. Which roots are in force goes out through a `watch`.
 //!
 //! ```text
 //!  AgentLeaf, Renewal, ControlPlane ──▶ signed, 35 µs each ──▶ answer
