@@ -223,10 +223,8 @@ pub(crate) fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
 }
 
 fn network_mode(spec: &CreateContainer) -> Result<String, SpecError> {
-    let name = match &spec.network {
-        Network::None => return Ok("none".into()),
-        Network::Default => &spec.default_network,
-        Network::Named { name } => name,
+    let Some(name) = spec.network.name(&spec.default_network) else {
+        return Ok("none".into());
     };
     let refuse = |why| {
         Err(SpecError::Network {
@@ -243,7 +241,7 @@ fn network_mode(spec: &CreateContainer) -> Result<String, SpecError> {
     if !mounts::is_docker_name(name) {
         return refuse("not a network's name");
     }
-    Ok(name.clone())
+    Ok(name.to_owned())
 }
 
 fn signed(what: &'static str, value: u64) -> Result<i64, SpecError> {

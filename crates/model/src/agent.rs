@@ -100,6 +100,17 @@ pub enum Network {
     Named { name: String },
 }
 
+impl Network {
+    /// Docker's name of it, where the control plane's own bridge is `own`; `None` is none.
+    pub fn name<'a>(&'a self, own: &'a str) -> Option<&'a str> {
+        match self {
+            Network::Default => Some(own),
+            Network::None => None,
+            Network::Named { name } => Some(name),
+        }
+    }
+}
+
 /// Where an agent may connect to while nothing contains it further.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "egress")]

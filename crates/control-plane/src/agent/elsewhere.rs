@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clawker_docker::Inspect;
-use clawker_model::{ContainerId, Network};
+use clawker_model::ContainerId;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::attest::Init;
@@ -63,11 +63,8 @@ async fn try_dial(core: &Core, container: &ContainerId) -> Result<Dialled, Strin
     let record = record
         .map_err(|error| error.to_string())?
         .ok_or("the store doesn't know it")?;
-    let network = match &record.spec.network {
-        Network::None => return Err("it has no network".into()),
-        Network::Default => &core.config.network,
-        Network::Named { name } => name,
-    };
+    let network = record.spec.network.name(&core.config.network);
+    let network = network.ok_or("it has no network")?;
     let port = core.config.engine.session_port;
     let address = match core.config.engine.publish {
         Some(_) => inspect.published.get(&port).copied(),

@@ -265,10 +265,7 @@ fn stop(target: &Kernel, hurry: &AtomicBool) -> Result<ReadBack, String> {
 /// SIGKILL to everything in the container and in `agent`, thawed so that it can die; then the init's own descriptor
 /// says that it did.
 fn kill(target: &Kernel) -> Result<ReadBack, String> {
-    let killed = ContainerCgroup::open(&target.cgroup).and_then(|cgroup| match cgroup {
-        Some(cgroup) => cgroup.kill_all(),
-        None => Ok(0),
-    });
+    let killed = kill_container(target);
     // Whatever became of the cgroup, the init is known by a descriptor that can't be somebody else's.
     let _ = target.init.signal(Signal::KILL.as_raw());
     match target.init.wait(DEATH) {
@@ -282,6 +279,11 @@ fn kill(target: &Kernel) -> Result<ReadBack, String> {
     }
 }
 
+/// SIGKILL to everything in the container and in `agent`; how many were signalled.
+fn kill_container(target: &Kernel) -> std::io::Result<usize> {
+    ContainerCgroup::open(&target.cgroup)?.map_or(Ok(0), |cgroup| cgroup.kill_all())
+}
+
 /// SIGKILL to every process of the user's, so that a stop has only the init to end.
 pub(super) async fn end(attached: Arc<Attached>) -> Result<(), String> {
     if let Reach::Engine(reduced) = &attached.target.reach {
@@ -289,10 +291,11 @@ pub(super) async fn end(attached: Arc<Attached>) -> Result<(), String> {
     }
     blocking(move || {
         let target = kernel(&attached)?;
-        let ended = if target.init_is_ours {
-            AgentCgroup::open(&target.cgroup).and_then(|cgroup| cgroup.map_or(Ok(0), |cgroup| cgroup.kill_all()))
-        } else {
-            ContainerCgroup::open(&target.cgroup).and_then(|cgroup| cgroup.map_or(Ok(0), |cgroup| cgroup.kill_all()))
+        let ended = match target.init_is_ours {
+            true => {
+                AgentCgroup::open(&target.cgroup).and_then(|cgroup| cgroup.map_or(Ok(0), |cgroup| cgroup.kill_all()))
+            }
+            false => kill_container(target),
         };
         ended.map_err(|error| error.to_string())
     })

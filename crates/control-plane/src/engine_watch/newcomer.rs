@@ -37,7 +37,7 @@ pub(super) async fn adopt(core: &Core, container: &ContainerId, mode: Mode) -> A
 
 async fn try_adopt(core: &Core, container: &ContainerId, mode: Mode) -> Result<Adoption, AgentError> {
     if let Some(record) = core.store.agent_by_container(container).await? {
-        core.agents.created(&record.spec.name).await?;
+        core.agents.take_up(record).await?;
         return Ok(Adoption::Done);
     }
     let Some(inspect) = core.docker.inspect(container).await? else {

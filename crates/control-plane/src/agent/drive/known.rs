@@ -1,6 +1,5 @@
 //! Whether a container's init is what we put there, and what containment may therefore count on.
 
-use clawker_model::Network;
 use clawker_store::AgentRecord;
 
 use super::Context;
@@ -58,11 +57,7 @@ impl Context {
                 let network = record.map(|record| record.spec.network).unwrap_or_default();
                 Reach::Engine(Reduced {
                     docker: self.core.docker.clone(),
-                    network: match network {
-                        Network::None => None,
-                        Network::Default => Some(self.core.config.network.clone()),
-                        Network::Named { name } => Some(name),
-                    },
+                    network: network.name(&self.core.config.network).map(str::to_owned),
                 })
             }
         };
