@@ -20,9 +20,14 @@ pub const NO_CONTROL_PLANE: u8 = 75;
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Invocation {
-    Version { json: bool },
+    Version {
+        json: bool,
+    },
     Init(Options),
-    Session,
+    /// PID 1 speaks this version of the internal wire.
+    Session {
+        wire: u8,
+    },
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -53,7 +58,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
             (Some("--json"), None) => Ok(Invocation::Version { json: true }),
             (Some(other), _) => Err(CliError::Unknown(other.to_owned())),
         },
-        Some("session") => Ok(Invocation::Session),
+        Some("session") => {
+            let wire = args.next();
+            let wire = wire.as_deref().and_then(|arg| arg.strip_prefix("--wire="));
+            let wire = wire.and_then(|version| version.parse().ok()).ok_or(CliError::Usage)?;
+            Ok(Invocation::Session { wire })
+        }
         Some("init") => parse_init(args).map(Invocation::Init),
         Some(other) => Err(CliError::Unknown(other.to_owned())),
         None => Err(CliError::Usage),
@@ -98,6 +108,11 @@ fn parse_init(mut args: impl Iterator<Item = String>) -> Result<Options, CliErro
         } else if let Some(value) = arg.strip_prefix("--run-dir=") {
             // For tests, which have no container around them.
             options.run_dir = PathBuf::from(value);
+        } else if let Some(value) = arg
+            .strip_prefix("--count-allocations=")
+            .filter(|_| cfg!(debug_assertions))
+        {
+            options.count_allocations = Some(PathBuf::from(value));
         } else {
             return Err(CliError::Unknown(arg));
         }
@@ -150,6 +165,7 @@ mod tests {
         assert_eq!(options.lease(), Duration::from_secs(30));
         assert_eq!(options.join, None);
         assert_eq!(init(&["init", "--join=/j", "--"]).join, Some(PathBuf::from("/j")));
+        assert_eq!(parsed(&["session", "--wire=3"]), Ok(Invocation::Session { wire: 3 }));
         assert_eq!(parsed(&["--version", "--json"]), Ok(Invocation::Version { json: true }));
     }
 
@@ -165,6 +181,8 @@ mod tests {
             &["init", "--verbose", "--"],
             &["--version", "--yaml"],
             &["shell"],
+            &["session"],
+            &["session", "--wire=x"],
             &[],
         ] {
             assert!(parsed(bad).is_err(), "{bad:?} was accepted");

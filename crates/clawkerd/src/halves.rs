@@ -2,9 +2,17 @@
 //!
 //! PID 1 never upgrades, a session half may: every frame carries [`VERSION`], and a half of another version is
 //! refused at its first frame. The half asks, PID 1 answers with the same id and reports what happens by itself;
-//! reports are states, not steps, so one that is sent twice harms nothing.
+//! reports are states, not steps, so one that is sent twice harms nothing. What is said for every byte that moves
+//! names an exec by its number and holds nothing that would have to be allocated.
+//!
+//! The bytes of version 1 are pinned by a test (`halves/pinned.rs`): a change of anything here is another version,
+//! and every session half has to speak the older ones, for as long as an agent of that age may still run.
 
 pub mod frame;
+#[cfg(test)]
+mod pinned;
+
+use std::borrow::Cow;
 
 use clawker_proc::wait::Ended;
 use serde::{Deserialize, Serialize};
@@ -15,6 +23,8 @@ pub const VERSION: u8 = 1;
 /// The exec that is the agent's own command.
 pub const MAIN: &str = "main";
 
+/// Most processes of a pipeline.
+pub const MAX_STAGES: usize = 16;
 /// Most bytes of standard input in one message.
 pub const STDIN_CHUNK: usize = 32 * 1024;
 /// Most bytes of standard input that PID 1 keeps for an exec that doesn't read it.
@@ -34,14 +44,17 @@ pub enum ToHalf {
         id: u64,
         reply: Reply,
     },
-    /// All that is known of an exec, at each change. Descriptors: the rings that weren't sent to this half yet.
-    Exec {
-        report: ExecReport,
+    /// An exec that this half doesn't know. Descriptors: its rings.
+    Began {
+        exec: u32,
+        exec_id: String,
         rings: Vec<RingInfo>,
     },
+    /// All that is known of an exec, at each change.
+    Report(ExecReport),
     /// An exec's record is acknowledged and gone.
     Gone {
-        exec_id: String,
+        exec: u32,
     },
     Health {
         healthy: bool,
@@ -73,13 +86,21 @@ impl Stream {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecReport {
-    pub exec_id: String,
+    pub exec: u32,
+    /// Of its last stage.
     pub pid: i32,
+    /// How many processes it began as.
+    pub stages: u8,
+    /// The end of each stage, as far as it has come.
+    pub stage_ends: [Option<End>; MAX_STAGES],
+    /// The last stage's end, once all stages have ended.
     pub ended: Option<End>,
     /// It was killed because its time was over.
     pub timed_out: bool,
+    /// It was killed because memory was.
+    pub oom: bool,
     /// Whether a descendant still held a pipe, once the exec's output is at its end.
     pub drained: Option<bool>,
     /// For each of [`Stream::ALL`]: the offset below which all is written, and whether it is at its end.
@@ -88,6 +109,25 @@ pub struct ExecReport {
     pub stdin_taken: u64,
     /// Bytes of standard input that were given to the exec, or dropped because it no longer reads.
     pub stdin_written: u64,
+}
+
+impl ExecReport {
+    /// Of one of which nothing is known yet.
+    pub fn of(exec: u32) -> Self {
+        Self {
+            exec,
+            pid: 0,
+            stages: 0,
+            stage_ends: [None; MAX_STAGES],
+            ended: None,
+            timed_out: false,
+            oom: false,
+            drained: None,
+            streams: [(0, false); 2],
+            stdin_taken: 0,
+            stdin_written: 0,
+        }
+    }
 }
 
 /// How a process ended.
@@ -100,19 +140,20 @@ pub struct End {
 
 impl From<Ended> for End {
     fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Exited(code) => End { code, signal: 0 },
-            Ended::Signaled(signal) => End {
-                code: 128 + signal,
-                signal,
-            },
+        let signal = match ended {
+            Ended::Exited(_) => 0,
+            Ended::Signaled(signal) => signal,
+        };
+        End {
+            code: ended.shell_code(),
+            signal,
         }
     }
 }
 
 /// The session half to PID 1.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ToInit {
+pub enum ToInit<'a> {
     /// The first: what the half has done to itself.
     Hardened {
         dumpable: bool,
@@ -130,22 +171,28 @@ pub enum ToInit {
     },
     /// Everything of this stream below `offset` may be forgotten.
     Consumed {
-        exec_id: String,
+        exec: u32,
         stream: Stream,
         offset: u64,
     },
     Stdin {
-        exec_id: String,
+        exec: u32,
         offset: u64,
-        bytes: Vec<u8>,
+        #[serde(borrow)]
+        bytes: Cow<'a, [u8]>,
     },
     StdinEof {
-        exec_id: String,
+        exec: u32,
     },
     Resize {
-        exec_id: String,
+        exec: u32,
         rows: u16,
         cols: u16,
+    },
+    /// Whether anybody is attached to its streams.
+    Attached {
+        exec: u32,
+        attached: bool,
     },
     /// The end of `main` was handed to the session, or there is none.
     MainEndNoted {
@@ -178,6 +225,10 @@ pub enum Request {
         leaf: Vec<u8>,
         roots: Vec<Vec<u8>>,
     },
+    /// The next connection brings another session half: start it if its SHA-256 is this one.
+    Upgrade {
+        digest: [u8; 32],
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,8 +247,22 @@ pub enum Reply {
         exec_id: String,
         kind: String,
         errno: i32,
+        stage: u8,
         message: String,
     },
+    /// How many processes a signal was given to, and who in the container belongs to no exec that PID 1 knows.
+    Signalled {
+        processes: u32,
+        strays: Vec<Stray>,
+    },
+}
+
+/// A process that PID 1 inherited from nobody it knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    pub pid: i32,
+    /// By its own choice.
+    pub name: String,
 }
 
 /// How a start stands.
@@ -218,6 +283,7 @@ pub struct State {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecSpec {
     pub exec_id: String,
+    /// Each one's standard output is the next one's standard input.
     pub stages: Vec<Stage>,
     /// Seconds until SIGKILL; 0 is no limit.
     pub timeout: u32,
@@ -226,6 +292,14 @@ pub struct ExecSpec {
     pub stdin: bool,
     /// Rows and columns.
     pub tty: Option<(u16, u16)>,
+    /// What it is sent when nobody has been attached to it for so many seconds.
+    pub on_disconnect: Option<(Goodbye, u32)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goodbye {
+    Hangup,
+    Kill,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,26 +13,44 @@
 //!   ending: its end is told, what is left is killed and thawed ----------------> exit
 //! ```
 //!
-//! The session half may die at any time ([`half`]); so may the connection ([`link`]). Both come back by themselves
-//! and neither touches a running exec. PID 1 writes the freezer for its lease only ([`lease`]), and thaws only to end.
+//! Moving bytes allocates nothing, once all is as large as it gets: a PID 1 that memory has run out for goes on.
+//!
+//! The session half may die at any time ([`half`]) or be another program ([`upgrade`]); so may the connection die
+//! ([`link`]). Both come back by themselves and neither touches a running exec. PID 1 writes the freezer for its lease only ([`lease`]), and thaws only to end.
 //! What ran by the defaults before a control plane came is brought under it first ([`adopt`]).
 //!
 //! Without a socket that both sides can reach, because the engine is elsewhere, the connection comes the other way
 //! round: a join file brings what the preamble would, and PID 1 listens ([`door`]).
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 mod absence;
 mod adopt;
 mod agent;
+mod begin;
+mod check;
 mod child;
 mod command;
 mod door;
 mod end;
 mod exec;
+mod execs;
 mod half;
 mod health;
+mod keep;
 mod lease;
 mod link;
 mod main_command;
+mod oom;
 mod pipes;
 mod ready;
 mod report;
@@ -41,10 +59,12 @@ mod secrets;
 mod spawn;
 mod supervisor;
 mod terminal;
+mod tree;
+mod upgrade;
 mod way;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clawker_model::{OnAbsent, Orphan};
 
@@ -65,6 +85,8 @@ pub struct Options {
     pub defaults: Option<Box<ReadySpec>>,
     /// The join file, when the control plane is elsewhere: then it dials, and PID 1 listens.
     pub join: Option<PathBuf>,
+    /// Where a debug build says how often it allocated while it moved bytes.
+    pub count_allocations: Option<PathBuf>,
 }
 
 impl Options {
@@ -83,8 +105,14 @@ impl Default for Options {
             on_orphan: Orphan::default(),
             defaults: None,
             join: None,
+            count_allocations: None,
         }
     }
+}
+
+/// A while from now.
+fn later(now: Instant, after: Duration) -> Instant {
+    now.checked_add(after).unwrap_or(now)
 }
 
 /// Runs until the agent's command has ended; the container's exit code.

@@ -14,6 +14,8 @@
 
 pub mod cli;
 pub mod confined;
+#[cfg(debug_assertions)]
+pub mod counting;
 pub mod halves;
 pub mod init;
 pub mod ring;

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clawkerd::cli::{self, Invocation};
 use clawkerd::{init, session};
 
+#[cfg(debug_assertions)]
+#[global_allocator]
+static ALLOCATOR: clawkerd::counting::Counting = clawkerd::counting::Counting;
+
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Invocation::Version { json }) => {
@@ -12,7 +16,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Invocation::Init(options)) => ExitCode::from(init::run(options)),
-        Ok(Invocation::Session) => ExitCode::from(session::run()),
+        Ok(Invocation::Session { wire }) => ExitCode::from(session::run(wire)),
         Err(error) => {
             eprintln!("clawkerd: {error}");
             ExitCode::from(cli::MISCONFIGURED)

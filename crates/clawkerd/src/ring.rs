@@ -10,6 +10,17 @@
 //!  -------|===============|---------- offsets; data stands at offset % capacity
 //! ```
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 use std::io;
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -51,29 +62,31 @@ impl Cursor {
     }
 
     pub fn is_full(&self) -> bool {
-        self.head - self.tail == self.capacity
+        self.kept() == self.capacity
     }
 
     /// Where the next bytes go: contiguous, at most a chunk, empty when full.
     pub fn writable(&self) -> Range<usize> {
-        let start = self.head % self.capacity;
-        let room = self.capacity - (self.head - self.tail);
-        let len = room.min(self.capacity - start).min(CHUNK);
-        start as usize..(start + len) as usize
+        let room = self.capacity.saturating_sub(self.kept());
+        place(self.head, room.min(CHUNK), self.capacity)
+    }
+
+    fn kept(&self) -> u64 {
+        self.head.saturating_sub(self.tail)
     }
 
     /// Gives up the oldest bytes when full, a quarter at most.
     pub fn make_room(&mut self) {
         if self.is_full() {
-            self.tail += (self.capacity / 4).clamp(1, CHUNK);
+            let given_up = (self.capacity / 4).clamp(1, CHUNK);
+            self.tail = self.tail.saturating_add(given_up);
         }
     }
 
     /// `n` bytes were written at the start of [`Self::writable`].
     pub fn wrote(&mut self, n: usize) {
-        let n = n as u64;
-        debug_assert!(self.head - self.tail + n <= self.capacity);
-        self.head += n;
+        self.head = self.head.saturating_add(n as u64);
+        debug_assert!(self.kept() <= self.capacity);
     }
 
     /// Everything below `offset` is no longer needed. What wasn't written yet can't be consumed, and what is gone
@@ -89,9 +102,15 @@ impl Cursor {
 /// range in the data, contiguous and at most `max` long.
 pub fn readable(at: u64, head: u64, tail: u64, capacity: u64, max: usize) -> (u64, Range<usize>) {
     let from = at.clamp(tail.min(head), head);
-    let start = from % capacity.max(1);
-    let len = (head - from).min(capacity - start).min(max as u64);
-    (from, start as usize..(start + len) as usize)
+    let len = head.saturating_sub(from).min(max as u64);
+    (from, place(from, len, capacity))
+}
+
+/// Where the byte at `offset` stands, with at most `len` that follow it without a break.
+fn place(offset: u64, len: u64, capacity: u64) -> Range<usize> {
+    let start = offset.checked_rem(capacity).unwrap_or_default();
+    let end = start.saturating_add(len).min(capacity);
+    start as usize..end as usize
 }
 
 /// PID 1's end.
@@ -105,7 +124,7 @@ pub struct Writer {
 impl Writer {
     pub fn new(capacity: usize) -> io::Result<Self> {
         use std::os::fd::AsFd;
-        let fd = memfd::sized("clawker-ring", (HEADER + capacity) as u64)?;
+        let fd = memfd::sized("clawker-ring", HEADER.saturating_add(capacity) as u64)?;
         let map = Mapping::writable(fd.as_fd(), capacity)?;
         Ok(Self {
             fd,

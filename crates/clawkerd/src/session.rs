@@ -29,18 +29,22 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::cli::MISCONFIGURED;
-use crate::halves::frame::{self, Frame, FrameError};
-use crate::halves::{ToHalf, ToInit};
+use crate::halves::frame::{self, Frame, FrameError, MAX_INLINE};
+use crate::halves::{ToHalf, ToInit, VERSION};
 use hub::Hub;
 
 /// PID 1's end of the pair is our descriptor 3.
 const SOCKET: i32 = 3;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// Serves until PID 1 is gone.
-pub fn run() -> u8 {
+/// Serves until PID 1, which speaks this version of the internal wire, is gone.
+pub fn run(wire: u8) -> u8 {
     if harden::undumpable().is_err() {
         return 1;
+    }
+    if wire != VERSION {
+        eprintln!("clawkerd: this session half speaks version {VERSION} of the internal wire, PID 1 speaks {wire}");
+        return MISCONFIGURED;
     }
     // SAFETY: started by PID 1, which put its socket there; nothing else in this process owns descriptor 3.
     let socket = unsafe { OwnedFd::from_raw_fd(SOCKET) };
@@ -86,24 +90,25 @@ fn serve(socket: OwnedFd) -> Result<(), FrameError> {
 /// All messages of PID 1; ends with it. Never waits for anybody else, so that PID 1 always finds a reader.
 async fn read(socket: &AsyncFd<OwnedFd>, hub: &Arc<Hub>) -> Result<(), FrameError> {
     let mut sessions = serve::Sessions::new(Arc::clone(hub));
+    let mut buf = vec![0; MAX_INLINE];
     loop {
-        let received = socket
-            .async_io(Interest::READABLE, |fd| {
-                match frame::recv::<ToHalf>(std::os::fd::AsFd::as_fd(fd)) {
-                    Err(FrameError::Io(e)) => Err(e),
-                    other => Ok(other),
-                }
-            })
-            .await?;
-        match received? {
-            None => return Ok(()),
-            Some((ToHalf::Session, fds)) => sessions.add(fds),
-            Some((message, fds)) => hub.hear(message, fds),
+        let mut ready = socket.readable().await?;
+        let received = ready.try_io(|socket| match frame::recv(std::os::fd::AsFd::as_fd(socket), &mut buf) {
+            Err(FrameError::Io(error)) => Err(error),
+            Err(other) => Ok(Err(other)),
+            Ok(received) => Ok(Ok(received)),
+        });
+        let Ok(received) = received else { continue };
+        let Some(mut received) = received?? else { return Ok(()) };
+        let fds = std::mem::take(&mut received.fds);
+        match received.message()? {
+            ToHalf::Session => sessions.add(fds),
+            message => hub.hear(message, fds),
         }
     }
 }
 
-async fn write(socket: Arc<AsyncFd<OwnedFd>>, mut queue: mpsc::UnboundedReceiver<ToInit>) {
+async fn write(socket: Arc<AsyncFd<OwnedFd>>, mut queue: mpsc::UnboundedReceiver<ToInit<'static>>) {
     while let Some(message) = queue.recv().await {
         let Ok(frame) = Frame::new(&message, Vec::new()) else {
             continue;

@@ -3,6 +3,17 @@
 //! No name service is asked: an image could bring its own, and with it code that would run inside PID 1. The files
 //! are the agent's to change, so they are read with a cap and nothing in them is trusted further than the agent is.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
+
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -72,17 +83,17 @@ impl Files {
 
     fn user(&self, user: &str) -> Result<Found, UserError> {
         let number = if user.is_empty() { Some(0) } else { number(user)? };
-        let entry = entries(&self.passwd, 6).find(|fields| match number {
+        let entry = entries(&self.passwd, 6).find(|entry| match number {
             // A name that is all digits is always an id.
-            Some(uid) => id(fields[2]) == Some(uid),
-            None => fields[0] == user,
+            Some(uid) => entry.id == uid,
+            None => entry.name == user,
         });
         match (entry, number) {
-            (Some(fields), _) => Ok(Found {
-                name: Some(fields[0].to_owned()),
-                uid: id(fields[2]).unwrap_or(0),
-                gid: id(fields[3]).unwrap_or(0),
-                home: fields[5].to_owned(),
+            (Some(entry), _) => Ok(Found {
+                name: Some(entry.name.to_owned()),
+                uid: entry.id,
+                gid: entry.field(3).and_then(id).unwrap_or(0),
+                home: entry.field(5).unwrap_or_default().to_owned(),
             }),
             (None, Some(uid)) => Ok(Found {
                 name: None,
@@ -96,12 +107,12 @@ impl Files {
 
     fn gid(&self, group: &str) -> Result<u32, UserError> {
         let number = number(group)?;
-        let entry = entries(&self.group, 3).find(|fields| match number {
-            Some(gid) => id(fields[2]) == Some(gid),
-            None => fields[0] == group,
+        let entry = entries(&self.group, 3).find(|entry| match number {
+            Some(gid) => entry.id == gid,
+            None => entry.name == group,
         });
         match (entry, number) {
-            (Some(fields), _) => Ok(id(fields[2]).unwrap_or(0)),
+            (Some(entry), _) => Ok(entry.id),
             (None, Some(gid)) => Ok(gid),
             (None, None) => Err(UserError::NoGroup(group.to_owned())),
         }
@@ -109,8 +120,12 @@ impl Files {
 
     fn groups_of(&self, name: &str) -> Vec<u32> {
         entries(&self.group, 4)
-            .filter(|fields| fields[3].split(',').any(|member| member == name))
-            .filter_map(|fields| id(fields[2]))
+            .filter(|entry| {
+                entry
+                    .field(3)
+                    .is_some_and(|list| list.split(',').any(|member| member == name))
+            })
+            .map(|entry| entry.id)
             .collect()
     }
 }
@@ -122,15 +137,34 @@ struct Found {
     home: String,
 }
 
+/// A line of passwd or group.
+struct Entry<'a> {
+    name: &'a str,
+    id: u32,
+    line: &'a str,
+}
+
+impl<'a> Entry<'a> {
+    fn field(&self, number: usize) -> Option<&'a str> {
+        self.line.split(':').nth(number)
+    }
+}
+
 /// Lines with at least `fields` fields and ids that are ids; others don't exist for us.
-fn entries(text: &str, fields: usize) -> impl Iterator<Item = Vec<&str>> {
+fn entries(text: &str, fields: usize) -> impl Iterator<Item = Entry<'_>> {
     text.lines().filter_map(move |line| {
         let line = line.trim();
-        let parts: Vec<&str> = line.split(':').collect();
-        let whole = parts.len() >= fields && !line.starts_with('#') && id(parts[2]).is_some();
+        let mut parts = line.split(':');
+        let name = parts.next().filter(|name| !name.starts_with('#'))?;
+        let entry = Entry {
+            name,
+            id: parts.nth(1).and_then(id)?,
+            line,
+        };
+        entry.field(fields.checked_sub(1)?)?;
         // In passwd the group is a number too.
-        let group = fields < 6 || parts.get(3).is_some_and(|gid| id(gid).is_some());
-        (whole && group).then_some(parts)
+        let group = fields < 6 || entry.field(3).is_some_and(|gid| id(gid).is_some());
+        group.then_some(entry)
     })
 }
 

@@ -68,7 +68,12 @@ pub enum TlsError {
 
 /// SHA-256 of a DER, in hex: a certificate's thumbprint, a root's id.
 pub fn thumbprint(der: &[u8]) -> String {
-    hex(&Sha256::digest(der))
+    hex(&digest(der))
+}
+
+/// SHA-256.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 fn hex(bytes: &[u8]) -> String {

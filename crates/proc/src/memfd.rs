@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
+/// `MFD_EXEC` (include/uapi/linux/memfd.h).
+const MFD_EXEC: libc::c_uint = 0x10;
 const SEALS: libc::c_int = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
 
 /// A memfd of `len` zero bytes that can be mapped and written; close-on-exec, not sealed.
@@ -20,6 +22,15 @@ pub fn sized(name: &str, len: u64) -> io::Result<OwnedFd> {
 /// A memfd that holds `bytes` and can no longer be changed by anybody; close-on-exec.
 pub fn sealed(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = create(name)?;
+    file.write_all(bytes)?;
+    add_seals(&file, SEALS | libc::F_SEAL_SEAL)?;
+    Ok(file.into())
+}
+
+/// The same for a program that is to be executed from there.
+pub fn executable(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    // Where `vm.memfd_noexec` is set a memfd has to be asked for as executable; before Linux 6.3 it can't be.
+    let mut file = create_with(name, MFD_EXEC).or_else(|_| create(name))?;
     file.write_all(bytes)?;
     add_seals(&file, SEALS | libc::F_SEAL_SEAL)?;
     Ok(file.into())
@@ -51,9 +62,14 @@ pub fn read_sealed(fd: BorrowedFd<'_>, max: usize) -> io::Result<Vec<u8>> {
 }
 
 fn create(name: &str) -> io::Result<File> {
+    create_with(name, 0)
+}
+
+fn create_with(name: &str, flags: libc::c_uint) -> io::Result<File> {
     let name = CString::new(name)?;
+    let flags = flags | libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: `name` is a C string that lives over the call.
-    let raw = crate::check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) })
+    let raw = crate::check(unsafe { libc::memfd_create(name.as_ptr(), flags) })
         .map_err(crate::attempting("creating a memfd"))?;
     // SAFETY: the kernel gave us a new descriptor that nobody else owns.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(raw) }))

@@ -143,14 +143,14 @@ pub fn pss_kib(pid: i32) -> io::Result<u64> {
     Ok(memory(pid)?.pss_kib)
 }
 
-fn read(pid: i32, file: &str) -> io::Result<String> {
+pub(crate) fn read(pid: i32, file: &str) -> io::Result<String> {
     let path = format!("/proc/{pid}/{file}");
     let bytes = fs::read(&path).map_err(crate::attempting(format_args!("reading {path}")))?;
     // A process may put any bytes into its name; none of the fields that we use lies there.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn malformed(what: &str) -> io::Error {
+pub(crate) fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} is missing or malformed"))
 }
 

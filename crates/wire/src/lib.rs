@@ -7,8 +7,10 @@ pub mod defaults;
 pub mod join;
 pub mod preamble;
 
-/// Highest generation of the session protocol that this build speaks.
-pub const PROTOCOL: u32 = 1;
+/// Highest generation of the session protocol that this build speaks. What came with each stands in docs/clawkerd.md.
+pub const PROTOCOL: u32 = 2;
+/// The lowest: an agent keeps its session half for as long as it runs, unless that is upgraded.
+pub const OLDEST_PROTOCOL: u32 = 1;
 
 /// Most bytes of an exec's stream in one `Data` frame.
 pub const MAX_DATA: usize = 64 * 1024;

@@ -45,6 +45,8 @@ pub enum Descriptor {
     CgroupProcs,
     /// `agent`'s freeze file, write only.
     Freeze,
+    /// Sealed memfd with the session half that `Upgrade` announced.
+    SessionHalf,
 }
 
 /// An agent's identity. Its `Debug` names no key.

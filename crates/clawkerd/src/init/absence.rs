@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use clawker_model::OnAbsent;
 
+use super::later;
 use super::lease::MAX_GAP;
 
 const FIRST_WORD: Duration = Duration::from_secs(3);
@@ -43,7 +44,7 @@ impl Absence {
             rule,
             started: now,
             since: now,
-            next_word: now + FIRST_WORD,
+            next_word: later(now, FIRST_WORD),
             last_tick: now,
             over: false,
         }
@@ -56,7 +57,7 @@ impl Absence {
 
     /// When [`Self::tick`] has something to do.
     pub fn due(&self) -> Option<Instant> {
-        let deadline = self.limit().map(|limit| self.since + limit);
+        let deadline = self.limit().map(|limit| later(self.since, limit));
         (!self.over).then(|| deadline.map_or(self.next_word, |at| at.min(self.next_word)))
     }
 
@@ -82,9 +83,11 @@ impl Absence {
         if now < self.next_word {
             return Due::Nothing;
         }
-        self.next_word = now + NEXT_WORD;
+        self.next_word = later(now, NEXT_WORD);
         let so_far = now.saturating_duration_since(self.started).as_secs();
-        let left = self.limit().map(|limit| limit.saturating_sub(waited).as_secs() + 1);
+        let left = self
+            .limit()
+            .map(|limit| limit.saturating_sub(waited).as_secs().saturating_add(1));
         let then = match (self.rule, left) {
             (OnAbsent::Defaults { .. }, Some(left)) => format!("in {left} s the command runs without one"),
             (_, Some(left)) => format!("giving up in {left} s"),

@@ -35,6 +35,15 @@ pub struct Gifts {
     joined: bool,
 }
 
+/// What a session half gets.
+#[derive(Debug)]
+pub struct Handover {
+    pub socket: OwnedFd,
+    pub bundle: OwnedFd,
+    /// Another program for the half to be, if one came.
+    pub half: Option<OwnedFd>,
+}
+
 /// The bundle stays in its sealed memfd; only what the preamble tells is taken out.
 #[derive(Debug)]
 struct Held {
@@ -73,18 +82,24 @@ impl Gifts {
     }
 
     /// Keeps what came; the connection, and a bundle for the session half.
-    pub fn take(&mut self, established: Established) -> Result<(OwnedFd, OwnedFd), GiftError> {
+    pub fn take(&mut self, established: Established) -> Result<Handover, GiftError> {
+        let mut half = None;
         for (descriptor, fd) in established.descriptors {
             match descriptor {
                 Descriptor::Bundle => self.bundle = Some(Held::read(fd, established.preamble.generation)?),
                 Descriptor::CgroupProcs => self.procs = Some(fd),
                 Descriptor::Freeze => self.freeze = Some(fd),
+                Descriptor::SessionHalf => half = Some(fd),
             }
         }
         self.start = established.preamble.start;
         let held = self.bundle.as_ref().ok_or(GiftError::NoBundle)?;
         let copy = held.memfd.try_clone().map_err(|e| GiftError::Bundle(e.to_string()))?;
-        Ok((established.socket, copy))
+        Ok(Handover {
+            socket: established.socket,
+            bundle: copy,
+            half,
+        })
     }
 
     /// Puts a renewed leaf and the roots in force into the bundle; key and generation stay. The half has checked that
@@ -213,8 +228,8 @@ mod tests {
         gifts.rotate(vec![7; 100], vec![vec![3], vec![4]]).expect("renewed");
         assert_eq!(gifts.hello().held_generation, 3);
         assert_eq!(gifts.hello().root_ids, [thumbprint(&[3]), thumbprint(&[4])]);
-        let (_, copy) = gifts.take(established(3, Vec::new())).expect("held");
-        let bytes = memfd::read_sealed(copy.as_fd(), MAX_BUNDLE).expect("sealed");
+        let handover = gifts.take(established(3, Vec::new())).expect("held");
+        let bytes = memfd::read_sealed(handover.bundle.as_fd(), MAX_BUNDLE).expect("sealed");
         let read: Bundle = decode("bundle", &bytes).expect("a bundle");
         assert_eq!((read.leaf, read.key, read.generation), (vec![7; 100], vec![2], 3));
 

@@ -78,6 +78,24 @@ pub fn exec(program: &CString, args: &[CString], env: &[CString]) -> io::Error {
     io::Error::last_os_error()
 }
 
+/// The program in an open file, without an environment. Returns only if it failed. The descriptor closes with exec.
+pub fn exec_fd(program: RawFd, args: &[CString]) -> io::Error {
+    let args: Vec<*const libc::c_char> = args.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+    let env = [std::ptr::null::<libc::c_char>()];
+    // SAFETY: both arrays end in null and point at C strings that live until exec replaces everything; the path is empty.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program,
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
+}
+
 fn exit(code: i32) -> ! {
     // SAFETY: ends the child without running anything of the parent's.
     unsafe { libc::_exit(code) }

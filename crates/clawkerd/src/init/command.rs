@@ -11,7 +11,7 @@ use crate::user::{Files, UserError};
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Most arguments and environment entries, each.
-const MAX_ENTRIES: usize = 8192;
+const MAX_ENTRIES: usize = 32 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -57,6 +57,7 @@ impl From<Failure> for CommandError {
 pub struct Extra<'a> {
     /// Entries that go before nothing and after everything: secrets.
     pub env: Vec<Vec<u8>>,
+    pub mark: u32,
     pub no_new_privs: bool,
     pub create_cwd: bool,
     pub stdio: Stdio,
@@ -80,8 +81,8 @@ pub fn build(stage: &Stage, extra: Extra<'_>) -> Result<Command, CommandError> {
     let terminal = matches!(extra.stdio, Stdio::Terminal(_) | Stdio::Inherited { terminal: true });
     let mut env: Vec<Vec<u8>> = stage.env.iter().map(|entry| entry.clone().into_bytes()).collect();
     let mut default = |entry: String| {
-        let name_len = entry.find('=').map_or(entry.len(), |at| at + 1);
-        if !env.iter().any(|known| known.starts_with(&entry.as_bytes()[..name_len])) {
+        let name = entry.split_inclusive('=').next().unwrap_or_default();
+        if !env.iter().any(|known| known.starts_with(name.as_bytes())) {
             env.push(entry.into_bytes());
         }
     };
@@ -108,6 +109,7 @@ pub fn build(stage: &Stage, extra: Extra<'_>) -> Result<Command, CommandError> {
         identity,
         no_new_privs: extra.no_new_privs,
         stdio: extra.stdio,
+        mark: extra.mark,
     })
 }
 
@@ -135,6 +137,7 @@ mod tests {
             stage,
             Extra {
                 env: vec![secret.to_vec()],
+                mark: 1,
                 no_new_privs: true,
                 create_cwd: false,
                 stdio: Stdio::Inherited { terminal },

@@ -20,6 +20,7 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 use zeroize::Zeroizing;
 
 use super::agent::{GiftError, Gifts};
+use super::later;
 use super::link::Established;
 
 /// How often an absent join file is looked for.
@@ -130,7 +131,7 @@ impl Door {
 
     fn join(&mut self, now: Instant, gifts: &mut Gifts) -> Result<(), DoorError> {
         match &mut self.state {
-            State::Awaiting { look } if now >= *look => *look = now + LOOK,
+            State::Awaiting { look } if now >= *look => *look = later(now, LOOK),
             _ => return Ok(()),
         }
         let Some(join) = read(&self.path)? else { return Ok(()) };

@@ -6,13 +6,11 @@
 use std::time::{Duration, Instant};
 
 use clawker_model::OnOrphan;
-use clawker_proc::pidfd::PidFd;
 use clawker_proc::wait::Ended;
 use clawker_proc::{procfs, signal};
 
 use super::supervisor::Supervisor;
-use super::terminal;
-use crate::halves::MAIN;
+use super::{later, terminal};
 
 /// For the session half to tell of the end of `main`.
 const NOTICE: Duration = Duration::from_secs(1);
@@ -49,9 +47,13 @@ impl Supervisor {
         if signo == libc::SIGCHLD || self.ending.is_some() {
             return;
         }
+        self.cold = true;
         let deadly = matches!(signo, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT);
         match &self.main {
-            None if deadly => self.ending = Some(Ending::at_once(128 + signo as u8, now)),
+            None if deadly => {
+                let code = u8::try_from(signo.saturating_add(128)).unwrap_or(u8::MAX);
+                self.ending = Some(Ending::at_once(code, now));
+            }
             None => {}
             Some(_) if deadly && self.agent_is_frozen() => self.kill_agent(),
             Some(main) => {
@@ -62,7 +64,7 @@ impl Supervisor {
                 };
                 let pid = main.pid;
                 // Its group, as a terminal would; itself, if it left the group.
-                if !matches!(signal::kill(-pid, signo), Ok(true)) {
+                if !matches!(signal::kill(pid.saturating_neg(), signo), Ok(true)) {
                     let _ = signal::kill(pid, signo);
                 }
             }
@@ -108,6 +110,7 @@ impl Supervisor {
     /// The lease, and what follows when it has run out.
     pub(super) fn keep_lease(&mut self, now: Instant) {
         if self.lease.tick(now) {
+            self.cold = true;
             self.lease_lost = true;
             match self.options.on_orphan.action {
                 OnOrphan::Continue => terminal::say("no word from the control plane; going on without"),
@@ -119,7 +122,7 @@ impl Supervisor {
                 OnOrphan::Stop => {
                     terminal::say("no word from the control plane; stopping");
                     self.signalled(libc::SIGTERM, now);
-                    self.kill_at = Some(now + STOP_GRACE);
+                    self.kill_at = Some(later(now, STOP_GRACE));
                 }
             }
         }
@@ -140,19 +143,22 @@ impl Supervisor {
         let in_session = self.link.is_handed_over() && self.half.is_some();
         self.ending = Some(Ending {
             code: u8::try_from(ended.shell_code()).unwrap_or(u8::MAX),
-            at: if in_session { now + NOTICE } else { now },
+            at: if in_session { later(now, NOTICE) } else { now },
         });
     }
 
     /// `main` could not be executed; said so to whoever asked.
     pub(super) fn main_failed(&mut self, code: u8, now: Instant) {
-        self.ending = Some(Ending { code, at: now + FLUSH });
+        self.ending = Some(Ending {
+            code,
+            at: later(now, FLUSH),
+        });
     }
 
     /// The half has told, or has nobody to tell.
     pub(super) fn main_end_noted(&mut self, in_session: bool, now: Instant) {
         if let Some(ending) = &mut self.ending {
-            ending.at = ending.at.min(if in_session { now + FLUSH } else { now });
+            ending.at = ending.at.min(if in_session { later(now, FLUSH) } else { now });
         }
     }
 
@@ -174,33 +180,15 @@ impl Supervisor {
         code
     }
 
-    /// One exec's whole tree: its session, its group, and all below it. Never PID 1 or the session half.
-    pub(super) fn signal_exec(&self, id: &str, signo: i32) -> bool {
-        let Some(exec) = self.execs.get(id) else { return false };
-        let spared = self.half.as_ref().map(|half| half.pid);
-        let alone = id != MAIN && exec.ended.is_some();
-        signal_tree(exec.pid, signo, spared, alone);
-        true
+    /// One exec's whole tree; how many processes that was.
+    pub(super) fn signal_exec(&self, number: u32, signo: i32) -> usize {
+        let Some(exec) = self.execs.get(number) else { return 0 };
+        let roots: Vec<(i32, bool)> = exec.stages.pids().collect();
+        self.tree(&roots, number).signal(signo, &self.own())
     }
-}
 
-/// `ended`: the root is reaped, so its number may be another's by now; only its session and group count.
-pub(super) fn signal_tree(root: i32, signo: i32, spared: Option<i32>, ended: bool) {
-    let all = procfs::all().unwrap_or_default();
-    let below = if ended {
-        Vec::new()
-    } else {
-        procfs::descendants(&all, root)
-    };
-    for process in &all {
-        let belongs = process.session == root || process.pgrp == root || below.contains(&process.pid);
-        if !belongs || process.pid == 1 || Some(process.pid) == spared {
-            continue;
-        }
-        // The same process still, and not one that got its number since.
-        let Ok(held) = PidFd::open(process.pid) else { continue };
-        if procfs::start_time(process.pid).is_ok_and(|time| time == process.start_time) {
-            let _ = held.signal(signo);
-        }
+    /// Processes that are PID 1's, and no signal for an agent is for.
+    pub(super) fn own(&self) -> Vec<i32> {
+        self.half.iter().map(|half| half.pid).collect()
     }
 }

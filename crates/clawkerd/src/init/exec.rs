@@ -1,14 +1,17 @@
-//! One process tree that was started through the session, with its pipes: PID 1's share of it.
+//! One exec: the processes that were started through the session under one id, with their pipes. PID 1's share of it.
 //!
 //! ```text
-//!  Starting --exec succeeded--> Running --waitpid--> ended --EOF of both, or 2 s--> drained --AckExit--> gone
-//!     +------exec failed------> gone
+//!  Starting --each stage is executed--> Running --all reaped--> ended --EOF of both, or 2 s--> drained --AckExit--> gone
+//!     +------one can't be------> gone
 //! ```
 //! Output goes from pipe to ring in PID 1, so no death of the session half loses a byte. A full ring stops the
 //! reading (block) or loses its oldest bytes (lossy). What a descendant still writes after `drained` is read and
 //! thrown away: it must neither block nor die of it.
 
-use std::collections::VecDeque;
+mod leave;
+mod stages;
+mod stdin;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -16,8 +19,11 @@ use std::time::{Duration, Instant};
 use clawker_proc::wait::Ended;
 use rustix::event::PollFlags;
 
-use super::spawn::{Failure, Spawned};
-use crate::halves::{ExecReport, STDIN_WINDOW, Stream};
+pub use self::leave::Leave;
+pub use self::stages::{Outcome, Stages};
+use self::stdin::Stdin;
+use super::later;
+use crate::halves::{ExecReport, Goodbye, Stream};
 use crate::ring;
 
 /// How long output may come after the exit, for a descendant that holds a pipe.
@@ -26,9 +32,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Which descriptor of an exec is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    Outcome,
+    Outcome(u8),
     Output(Stream),
     Stdin,
+}
+
+/// What is to be done with an exec now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// It has run for as long as it may.
+    TimeIsOver,
+    /// Nobody is attached to it any more.
+    Deserted(Goodbye),
 }
 
 /// Our ends of an exec's pipes, or of its terminal.
@@ -41,17 +56,30 @@ pub struct Pipes {
     pub terminal: Option<OwnedFd>,
 }
 
-pub struct Exec {
+/// What doesn't change over an exec's life.
+pub struct Terms {
+    /// Its number in this start, which its processes carry as their mark.
+    pub number: u32,
     pub id: String,
     /// SHA-256 of the spec, to tell an attach from a conflict.
     pub spec: String,
-    pub pid: i32,
+    /// Bytes of each stream's ring.
+    pub ring: usize,
+    pub lossy: bool,
+}
+
+pub struct Exec {
+    pub terms: Terms,
+    pub stages: Stages,
     pub ended: Option<Ended>,
     pub drained: Option<bool>,
+    /// The kernel ended it because memory was over.
+    pub oom: bool,
     /// Something changed that the session half wasn't told yet.
     pub dirty: bool,
-    phase: Phase,
-    lossy: bool,
+    pub leave: Leave,
+    /// Requests that wait until all stages are executed.
+    waiting: Vec<u64>,
     outputs: [Output; 2],
     stdin: Stdin,
     terminal: Option<OwnedFd>,
@@ -60,53 +88,29 @@ pub struct Exec {
     grace: Option<Instant>,
 }
 
-enum Phase {
-    /// Requests that wait for exec's outcome.
-    Starting {
-        outcome: OwnedFd,
-        waiting: Vec<u64>,
-    },
-    Running,
-}
-
 #[derive(Default)]
 struct Output {
     source: Option<OwnedFd>,
     ring: Option<ring::Writer>,
 }
 
-#[derive(Default)]
-struct Stdin {
-    sink: Option<OwnedFd>,
-    buffer: VecDeque<u8>,
-    taken: u64,
-    eof: bool,
-}
-
 impl Exec {
-    /// `rings`: capacity of each stream that has a pipe.
-    pub fn new(id: String, spec: String, spawned: Spawned, pipes: Pipes, ring: usize, lossy: bool) -> io::Result<Self> {
+    pub fn new(terms: Terms, stages: Stages, pipes: Pipes) -> io::Result<Self> {
         let output = |source: Option<OwnedFd>| -> io::Result<Output> {
-            let ring = source.as_ref().map(|_| ring::Writer::new(ring)).transpose()?;
+            let ring = source.as_ref().map(|_| ring::Writer::new(terms.ring)).transpose()?;
             Ok(Output { source, ring })
         };
         Ok(Self {
-            id,
-            spec,
-            pid: spawned.pid,
+            outputs: [output(pipes.stdout)?, output(pipes.stderr)?],
+            stdin: Stdin::new(pipes.stdin, pipes.terminal.is_some()),
+            terms,
+            stages,
             ended: None,
             drained: None,
+            oom: false,
             dirty: false,
-            phase: Phase::Starting {
-                outcome: spawned.outcome,
-                waiting: Vec::new(),
-            },
-            lossy,
-            outputs: [output(pipes.stdout)?, output(pipes.stderr)?],
-            stdin: Stdin {
-                sink: pipes.stdin,
-                ..Stdin::default()
-            },
+            leave: Leave::default(),
+            waiting: Vec::new(),
             terminal: pipes.terminal,
             deadline: None,
             timed_out: false,
@@ -115,28 +119,39 @@ impl Exec {
     }
 
     pub fn kill_after(&mut self, timeout: Duration, now: Instant) {
-        self.deadline = (!timeout.is_zero()).then(|| now + timeout);
+        self.deadline = (!timeout.is_zero()).then(|| later(now, timeout));
     }
 
     pub fn is_starting(&self) -> bool {
-        matches!(self.phase, Phase::Starting { .. })
+        self.stages.are_starting()
     }
 
-    /// Answers `request` when exec's outcome is known; false if it is known already.
+    /// Answers `request` when all stages are executed; false if they are already.
     pub fn wait(&mut self, request: u64) -> bool {
-        match &mut self.phase {
-            Phase::Starting { waiting, .. } => {
-                waiting.push(request);
-                true
-            }
-            Phase::Running => false,
+        if self.is_starting() {
+            self.waiting.push(request);
+        }
+        self.is_starting()
+    }
+
+    /// Those who wait for it to be started.
+    pub fn take_waiting(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    fn output(&self, stream: Stream) -> &Output {
+        let [stdout, stderr] = &self.outputs;
+        match stream {
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
         }
     }
 
-    /// Those who asked are gone with their session half.
-    pub fn forget_waiting(&mut self) {
-        if let Phase::Starting { waiting, .. } = &mut self.phase {
-            waiting.clear();
+    fn output_mut(&mut self, stream: Stream) -> &mut Output {
+        let [stdout, stderr] = &mut self.outputs;
+        match stream {
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
         }
     }
 
@@ -147,56 +162,35 @@ impl Exec {
     pub fn rings(&self) -> impl Iterator<Item = (Stream, &ring::Writer)> {
         Stream::ALL
             .into_iter()
-            .filter_map(|stream| Some((stream, self.outputs[stream.index()].ring.as_ref()?)))
+            .filter_map(|stream| Some((stream, self.output(stream).ring.as_ref()?)))
     }
 
     /// What to poll for.
     pub fn poll(&self) -> impl Iterator<Item = (Source, BorrowedFd<'_>, PollFlags)> {
-        let outcome = match &self.phase {
-            Phase::Starting { outcome, .. } => Some((Source::Outcome, outcome.as_fd(), PollFlags::IN)),
-            Phase::Running => None,
-        };
+        let outcomes = self
+            .stages
+            .outcomes()
+            .map(|(stage, fd)| (Source::Outcome(stage), fd, PollFlags::IN));
         let outputs = Stream::ALL.into_iter().filter_map(|stream| {
-            let output = &self.outputs[stream.index()];
+            let output = self.output(stream);
             let source = output.source.as_ref()?;
             (!self.is_blocked(output)).then(|| (Source::Output(stream), source.as_fd(), PollFlags::IN))
         });
-        let stdin = self
-            .stdin
-            .sink
-            .as_ref()
-            .filter(|_| !self.stdin.buffer.is_empty())
-            .map(|sink| (Source::Stdin, sink.as_fd(), PollFlags::OUT));
-        outcome.into_iter().chain(outputs).chain(stdin)
+        let stdin = self.stdin.poll().map(|sink| (Source::Stdin, sink, PollFlags::OUT));
+        outcomes.chain(outputs).chain(stdin)
     }
 
     fn is_blocked(&self, output: &Output) -> bool {
-        self.drained.is_none() && !self.lossy && output.ring.as_ref().is_some_and(|ring| ring.cursor().is_full())
-    }
-
-    /// How exec went, once it is known, with those who wait for it.
-    pub fn outcome(&mut self) -> Option<(Option<Failure>, Vec<u64>)> {
-        let Phase::Starting { outcome, waiting } = &mut self.phase else {
-            return None;
-        };
-        let mut bytes = [0; 16];
-        let failure = match rustix::io::read(&*outcome, &mut bytes) {
-            Ok(n) => Failure::decode(&bytes[..n]),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return None,
-            Err(_) => None,
-        };
-        let waiting = std::mem::take(waiting);
-        self.phase = Phase::Running;
-        self.dirty = true;
-        Some((failure, waiting))
+        self.drained.is_none() && !self.terms.lossy && output.ring.as_ref().is_some_and(|ring| ring.cursor().is_full())
     }
 
     /// One read of a pipe that is ready.
     pub fn read(&mut self, stream: Stream) {
-        let output = &mut self.outputs[stream.index()];
+        let (drained, lossy) = (self.drained, self.terms.lossy);
+        let output = self.output_mut(stream);
         let Some(source) = &output.source else { return };
-        let n = match (&mut output.ring, self.drained) {
-            (Some(ring), None) => ring.fill(source.as_fd(), self.lossy),
+        let n = match (&mut output.ring, drained) {
+            (Some(ring), None) => ring.fill(source.as_fd(), lossy),
             _ => discard(source.as_fd()),
         };
         match n {
@@ -210,65 +204,24 @@ impl Exec {
     }
 
     pub fn consumed(&mut self, stream: Stream, offset: u64) {
-        if let Some(ring) = &mut self.outputs[stream.index()].ring {
+        if let Some(ring) = &mut self.output_mut(stream).ring {
             ring.consumed(offset);
         }
     }
 
-    /// Bytes of standard input. What was taken before is skipped, so a resumed stream never types twice; what would
-    /// leave a hole, or go over the window, is refused.
+    /// Bytes of standard input; false if they come out of turn.
     pub fn stdin(&mut self, offset: u64, bytes: &[u8]) -> bool {
-        let end = offset.saturating_add(bytes.len() as u64);
-        if self.stdin.eof || end <= self.stdin.taken {
-            return true;
-        }
-        if offset > self.stdin.taken || self.stdin.buffer.len() as u64 + (end - self.stdin.taken) > STDIN_WINDOW {
-            return false;
-        }
-        let new = &bytes[(self.stdin.taken - offset) as usize..];
-        self.stdin.taken = end;
-        self.dirty = true;
-        if self.stdin.sink.is_some() {
-            self.stdin.buffer.extend(new);
-            self.write_stdin();
-        }
-        true
+        let taken = self.stdin.push(offset, bytes);
+        self.dirty |= taken == Some(true);
+        taken.is_some()
     }
 
     pub fn stdin_eof(&mut self) {
-        if self.terminal.is_some() && !self.stdin.eof {
-            // A terminal's end of input is a character (VEOF).
-            self.stdin.buffer.push_back(4);
-        }
-        self.stdin.eof = true;
-        self.write_stdin();
+        self.dirty |= self.stdin.end();
     }
 
     pub fn write_stdin(&mut self) {
-        let Some(sink) = &self.stdin.sink else {
-            self.stdin.buffer.clear();
-            return;
-        };
-        while !self.stdin.buffer.is_empty() {
-            match rustix::io::write(sink, self.stdin.buffer.as_slices().0) {
-                Ok(n) => {
-                    self.stdin.buffer.drain(..n);
-                    self.dirty = true;
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(_) => return self.close_stdin(),
-            }
-        }
-        if self.stdin.eof && self.terminal.is_none() {
-            self.close_stdin();
-        }
-    }
-
-    fn close_stdin(&mut self) {
-        self.stdin.sink = None;
-        self.stdin.buffer.clear();
-        self.dirty = true;
+        self.dirty |= self.stdin.write();
     }
 
     pub fn resize(&self, rows: u16, cols: u16) {
@@ -285,37 +238,42 @@ impl Exec {
         }
     }
 
-    /// waitpid gave its end.
-    pub fn end(&mut self, ended: Ended, now: Instant) {
-        self.ended = Some(ended);
-        self.grace = Some(now + GRACE);
+    /// waitpid gave the end of one of its stages.
+    pub fn end(&mut self, pid: i32, ended: Ended, now: Instant) {
+        self.dirty = true;
+        let Some(whole) = self.stages.end(pid, ended) else {
+            return;
+        };
+        self.ended = Some(whole);
+        self.grace = Some(later(now, GRACE));
         self.deadline = None;
-        self.close_stdin();
+        self.leave = Leave::default();
+        self.stdin.close();
     }
 
-    /// Whether it has run for too long; moves on to `drained` when it is time.
-    pub fn tick(&mut self, now: Instant) -> bool {
+    /// What it is time for; moves on to `drained` by itself.
+    pub fn tick(&mut self, now: Instant) -> Option<Due> {
         if self.ended.is_some() && self.drained.is_none() {
-            let open = self.outputs.iter().any(|output| output.source.is_some());
-            if !open {
+            let open = |output: &Output| output.source.is_some();
+            if !self.outputs.iter().any(open) {
                 self.drain(false);
             } else if self
                 .outputs
                 .iter()
-                .any(|output| output.source.is_some() && self.is_blocked(output))
+                .any(|output| open(output) && self.is_blocked(output))
             {
                 // Held back by whoever reads, not by a descendant.
-                self.grace = Some(now + GRACE);
+                self.grace = Some(later(now, GRACE));
             } else if self.grace.is_some_and(|grace| now >= grace) {
                 self.drain(true);
             }
         }
-        let overdue = self.deadline.is_some_and(|deadline| now >= deadline);
-        if overdue {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
             self.timed_out = true;
             self.deadline = None;
+            return Some(Due::TimeIsOver);
         }
-        overdue
+        self.leave.tick(now).map(Due::Deserted)
     }
 
     fn drain(&mut self, held: bool) {
@@ -326,7 +284,7 @@ impl Exec {
     /// When [`Self::tick`] has something to do.
     pub fn due(&self) -> Option<Instant> {
         let grace = self.grace.filter(|_| self.drained.is_none());
-        [grace, self.deadline].into_iter().flatten().min()
+        [grace, self.deadline, self.leave.due()].into_iter().flatten().min()
     }
 
     /// The pipes that a descendant still holds.
@@ -335,19 +293,23 @@ impl Exec {
     }
 
     pub fn report(&self) -> ExecReport {
-        let stream = |output: &Output| {
+        let stream = |stream: Stream| {
+            let output = self.output(stream);
             let head = output.ring.as_ref().map_or(0, |ring| ring.cursor().head());
             (head, output.source.is_none() || self.drained.is_some())
         };
         ExecReport {
-            exec_id: self.id.clone(),
-            pid: self.pid,
+            exec: self.terms.number,
+            pid: self.stages.pid(),
+            stages: self.stages.count(),
+            stage_ends: self.stages.ends(),
             ended: self.ended.map(Into::into),
             timed_out: self.timed_out,
+            oom: self.oom,
             drained: self.drained,
-            streams: [stream(&self.outputs[0]), stream(&self.outputs[1])],
-            stdin_taken: self.stdin.taken,
-            stdin_written: self.stdin.taken.saturating_sub(self.stdin.buffer.len() as u64),
+            streams: [stream(Stream::Stdout), stream(Stream::Stderr)],
+            stdin_taken: self.stdin.taken(),
+            stdin_written: self.stdin.written(),
         }
     }
 }

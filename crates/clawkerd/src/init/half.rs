@@ -14,8 +14,9 @@ use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::child;
-use crate::halves::frame::{self, Frame, FrameError};
-use crate::halves::{ToHalf, ToInit};
+use super::upgrade::Image;
+use crate::halves::frame::{self, Frame, FrameError, MAX_INLINE};
+use crate::halves::{ToHalf, VERSION};
 
 /// Three heartbeats, one a second.
 pub const SILENCE: Duration = Duration::from_secs(3);
@@ -47,12 +48,15 @@ pub struct Half {
     started: Instant,
     last_beat: Instant,
     queue: VecDeque<Frame>,
-    /// Execs whose rings this half has.
-    pub rings_sent: HashSet<String>,
+    /// Where messages are encoded.
+    scratch: Vec<u8>,
+    /// Execs that this half was told of, with their rings.
+    pub knows: HashSet<u32>,
 }
 
 impl Half {
-    pub fn start(now: Instant) -> Result<Self, HalfError> {
+    /// `image` is another program to be than PID 1's own.
+    pub fn start(image: Option<&Image>, now: Instant) -> Result<Self, HalfError> {
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -60,7 +64,7 @@ impl Half {
             None,
         )
         .map_err(|e| HalfError::Start(e.into()))?;
-        let pid = fork_session(&theirs).map_err(HalfError::Start)?;
+        let pid = fork_session(&theirs, image).map_err(HalfError::Start)?;
         Ok(Self {
             pid,
             socket: ours,
@@ -68,7 +72,8 @@ impl Half {
             started: now,
             last_beat: now,
             queue: VecDeque::new(),
-            rings_sent: HashSet::new(),
+            scratch: vec![0; MAX_INLINE],
+            knows: HashSet::new(),
         })
     }
 
@@ -119,6 +124,13 @@ impl Half {
         (self.socket.as_fd(), flags)
     }
 
+    /// Sends a message that has no descriptors, without an allocation as long as the half keeps up.
+    pub fn say(&mut self, message: &ToHalf) -> Result<(), HalfError> {
+        let sent = self.queue.is_empty()
+            && frame::send_inline(self.socket.as_fd(), message, &mut self.scratch).map_err(FrameError::Io)?;
+        if sent { Ok(()) } else { self.send(message, Vec::new()) }
+    }
+
     pub fn send(&mut self, message: &ToHalf, fds: Vec<OwnedFd>) -> Result<(), HalfError> {
         if self.queue.len() >= MAX_QUEUE {
             return Err(HalfError::Stuck);
@@ -140,10 +152,10 @@ impl Half {
         Ok(())
     }
 
-    /// The next message, if one is there.
-    pub fn recv(&mut self) -> Result<Option<ToInit>, HalfError> {
-        match frame::recv::<ToInit>(self.socket.as_fd()) {
-            Ok(Some((message, _fds))) => Ok(Some(message)),
+    /// The next frame, if one is there, in `buf`.
+    pub fn recv<'b>(&mut self, buf: &'b mut [u8]) -> Result<Option<frame::Received<'b>>, HalfError> {
+        match frame::recv(self.socket.as_fd(), buf) {
+            Ok(Some(received)) => Ok(Some(received)),
             Ok(None) => Err(HalfError::Left),
             Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(e.into()),
@@ -151,11 +163,17 @@ impl Half {
     }
 }
 
-fn fork_session(socket: &OwnedFd) -> io::Result<i32> {
+fn fork_session(socket: &OwnedFd, image: Option<&Image>) -> io::Result<i32> {
     let program = CString::new("/proc/self/exe")?;
-    let args = [CString::new("clawkerd")?, CString::new("session")?];
+    // The wire's version is PID 1's: a half that doesn't speak it says so by leaving at once.
+    let args = [
+        CString::new("clawkerd")?,
+        CString::new("session")?,
+        CString::new(format!("--wire={VERSION}"))?,
+    ];
     let null = OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/null")?);
     let (socket, null) = (socket.as_raw_fd(), null.as_raw_fd());
+    let image = image.map(|image| image.as_fd().as_raw_fd());
     child::fork(move || {
         let _ = child::fresh_signals();
         // 3 last but one: the sources are all above it, so none is overwritten before its turn.
@@ -165,7 +183,10 @@ fn fork_session(socket: &OwnedFd) -> io::Result<i32> {
             .and_then(|()| child::blocking(3));
         if placed.is_ok() {
             child::close_from(4);
-            child::exec(&program, &args, &[]);
+            match image {
+                Some(image) => child::exec_fd(image, &args),
+                None => child::exec(&program, &args, &[]),
+            };
         }
         127
     })

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clawker_proc::wait::Ended;
 
+use super::later;
 use crate::halves::{HealthSpec, Stage};
 
 /// Docker's defaults for what an image leaves at 0.
@@ -57,8 +58,10 @@ impl Health {
             interval,
             timeout: or(spec.timeout_ms, INTERVAL),
             retries: if spec.retries == 0 { RETRIES } else { spec.retries },
-            lenient_until: now + Duration::from_millis(spec.start_period_ms),
-            phase: Phase::Waiting { until: now + interval },
+            lenient_until: later(now, Duration::from_millis(spec.start_period_ms)),
+            phase: Phase::Waiting {
+                until: later(now, interval),
+            },
             failures: 0,
             reported: None,
         }
@@ -93,21 +96,21 @@ impl Health {
     pub fn spawned(&mut self, pid: i32, now: Instant) {
         self.phase = Phase::Running {
             pid,
-            deadline: now + self.timeout,
+            deadline: later(now, self.timeout),
         };
     }
 
     /// Not now: the command itself isn't there yet.
     pub fn postpone(&mut self, now: Instant) {
         self.phase = Phase::Waiting {
-            until: now + self.interval,
+            until: later(now, self.interval),
         };
     }
 
     /// The check ended, or couldn't be spawned. What changed, if anything did.
     pub fn ended(&mut self, ended: Ended, now: Instant) -> Option<(bool, String)> {
         self.phase = Phase::Waiting {
-            until: now + self.interval,
+            until: later(now, self.interval),
         };
         let verdict = if ended == Ended::Exited(0) {
             self.failures = 0;
@@ -115,7 +118,7 @@ impl Health {
         } else if now < self.lenient_until && self.reported != Some(true) {
             None
         } else {
-            self.failures += 1;
+            self.failures = self.failures.saturating_add(1);
             (self.failures >= self.retries).then_some(false)
         };
         let healthy = verdict.filter(|healthy| self.reported != Some(*healthy))?;

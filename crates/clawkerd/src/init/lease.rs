@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::later;
+
 /// Longest gap between two ticks that is taken for running.
 pub const MAX_GAP: Duration = Duration::from_secs(2);
 
@@ -33,7 +35,7 @@ impl Lease {
     pub fn arm(&mut self, length: Duration, now: Instant) {
         self.armed = (!length.is_zero()).then(|| Armed {
             length,
-            deadline: now + length,
+            deadline: later(now, length),
         });
     }
 
@@ -43,7 +45,7 @@ impl Lease {
         self.last_tick = now;
         let Some(armed) = &mut self.armed else { return false };
         if gap > MAX_GAP {
-            armed.deadline = now + armed.length;
+            armed.deadline = later(now, armed.length);
         }
         let over = now >= armed.deadline;
         if over {

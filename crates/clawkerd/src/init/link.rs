@@ -17,6 +17,8 @@ use clawker_wire::preamble::{self, ClientPreamble, Descriptor, PreambleError, Se
 use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::later;
+
 /// The control plane may take 30 s to find out whom it is talking to.
 const GREETING_DEADLINE: Duration = Duration::from_secs(35);
 const EAGER: Duration = Duration::from_secs(10);
@@ -24,6 +26,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// Most descriptors of a preamble's answer.
 const MAX_FDS: usize = 4;
+/// Bytes of the length in front of a preamble.
+const PREFIX: usize = 4;
 
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -91,6 +95,13 @@ impl Link {
         matches!(self.state, State::HandedOver)
     }
 
+    /// Dials again although the session still is: the next connection takes its place.
+    pub fn anew(&mut self, now: Instant) {
+        self.state = State::Waiting { until: now };
+        self.lost_at = now;
+        self.backoff = FIRST_BACKOFF;
+    }
+
     /// The connection is gone, or was of no use; the next one is dialled after the delay.
     pub fn lost(&mut self, now: Instant) {
         if self.is_handed_over() {
@@ -100,11 +111,11 @@ impl Link {
         let delay = if now.saturating_duration_since(self.lost_at) < EAGER {
             FIRST_BACKOFF
         } else {
-            self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+            self.backoff = self.backoff.saturating_mul(2).min(MAX_BACKOFF);
             self.backoff
         };
         self.state = State::Waiting {
-            until: now + uniform(delay),
+            until: later(now, uniform(delay)),
         };
     }
 
@@ -153,9 +164,9 @@ impl Link {
                 socket: dial(&self.path)?,
                 output: preamble::encode_framed("preamble", hello)?,
                 input: Vec::new(),
-                need: 4,
+                need: PREFIX,
                 fds: Vec::new(),
-                deadline: now + GREETING_DEADLINE,
+                deadline: later(now, GREETING_DEADLINE),
             });
         }
         let State::Greeting(greeting) = &mut self.state else {
@@ -181,7 +192,7 @@ impl Greeting {
         while !self.output.is_empty() {
             match rustix::net::send(&self.socket, &self.output, rustix::net::SendFlags::NOSIGNAL) {
                 Ok(n) => {
-                    self.output.drain(..n);
+                    self.output.drain(..n.min(self.output.len()));
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
                 Err(e) => return Err(e.into()),
@@ -194,11 +205,11 @@ impl Greeting {
     fn read(&mut self) -> Result<Option<ServerPreamble>, LinkError> {
         loop {
             while self.input.len() < self.need {
-                let mut buf = vec![0; self.need - self.input.len()];
+                let mut buf = vec![0; self.need.saturating_sub(self.input.len())];
                 match fdpass::recv(self.socket.as_fd(), &mut buf, MAX_FDS) {
                     Ok((0, _)) => return Err(LinkError::Closed),
                     Ok((n, fds)) => {
-                        self.input.extend_from_slice(&buf[..n]);
+                        self.input.extend_from_slice(buf.get(..n).unwrap_or_default());
                         self.fds.extend(fds);
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -211,12 +222,15 @@ impl Greeting {
                     });
                 }
             }
-            let prefix = [self.input[0], self.input[1], self.input[2], self.input[3]];
-            let whole = 4 + preamble::body_len("preamble", prefix)?;
-            if self.input.len() == whole {
-                return Ok(Some(preamble::decode("preamble", &self.input[4..])?));
+            let Some((prefix, body)) = self.input.split_first_chunk::<PREFIX>() else {
+                self.need = PREFIX;
+                continue;
+            };
+            let announced = preamble::body_len("preamble", *prefix)?;
+            if body.len() == announced {
+                return Ok(Some(preamble::decode("preamble", body)?));
             }
-            self.need = whole;
+            self.need = announced.saturating_add(PREFIX);
         }
     }
 

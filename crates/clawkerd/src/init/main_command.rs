@@ -6,7 +6,7 @@ use std::time::Instant;
 use clawker_proc::signal;
 
 use super::command::{CommandError, Extra, build};
-use super::exec::{Exec, Pipes};
+use super::exec::{Exec, Pipes, Stages, Terms};
 use super::health::Health;
 use super::spawn::{Stdio, spawn};
 use super::supervisor::{MainCommand, Supervisor};
@@ -17,8 +17,8 @@ use crate::user::Files;
 impl Supervisor {
     /// Spawns the agent's command, once a start. Asked again, it answers what it answered.
     pub(super) fn agent_ready(&mut self, id: u64, spec: ReadySpec, now: Instant) {
-        if let Some(exec) = self.execs.get_mut(MAIN) {
-            let pid = exec.pid;
+        if let Some(exec) = self.execs.find(MAIN).and_then(|number| self.execs.get_mut(number)) {
+            let pid = exec.stages.pid();
             if !exec.wait(id) {
                 self.reply(
                     id,
@@ -54,15 +54,17 @@ impl Supervisor {
                     exec.wait(id);
                 }
                 self.main = Some(MainCommand {
-                    pid: exec.pid,
+                    pid: exec.stages.pid(),
+                    name: spec.main.argv.first().cloned().unwrap_or_default(),
                     stop_signal: signal::parse(&spec.stop_signal).unwrap_or(libc::SIGTERM),
                     no_new_privs: spec.no_new_privs,
                 });
                 self.health = spec.health.as_ref().map(|health| Health::new(health, &spec.main, now));
-                self.execs.insert(MAIN.to_owned(), exec);
+                self.execs.insert(exec);
             }
             Err(error) => {
-                terminal::say(&format!("can't run the command: {error}"));
+                let command = spec.main.argv.first().map_or("", String::as_str);
+                terminal::say(&format!("can't run `{command}`: {error}"));
                 if let Some(id) = asked {
                     self.refuse(id, MAIN, error.kind(), error.to_string());
                 }
@@ -71,12 +73,14 @@ impl Supervisor {
         }
     }
 
-    fn spawn_main(&self, spec: &ReadySpec) -> Result<Exec, CommandError> {
+    fn spawn_main(&mut self, spec: &ReadySpec) -> Result<Exec, CommandError> {
         let files = Files::read();
         let identity = files.resolve(&spec.main.user)?;
         let env = secrets::place(&spec.secrets, &identity).map_err(io::Error::other)?;
+        let number = self.execs.number();
         let extra = Extra {
             env,
+            mark: number,
             no_new_privs: spec.no_new_privs,
             create_cwd: true,
             stdio: Stdio::Inherited { terminal: spec.tty },
@@ -84,17 +88,17 @@ impl Supervisor {
         };
         let command = build(&spec.main, extra)?;
         let spawned = spawn(&command, self.procs()?)?;
-        Ok(Exec::new(
-            MAIN.to_owned(),
-            String::new(),
-            spawned,
-            Pipes::default(),
-            0,
-            false,
-        )?)
+        let terms = Terms {
+            number,
+            id: MAIN.to_owned(),
+            spec: String::new(),
+            ring: 0,
+            lossy: false,
+        };
+        Ok(Exec::new(terms, Stages::new([spawned]), Pipes::default())?)
     }
 
-    pub(super) fn main_started(&mut self, _now: Instant) {
+    pub(super) fn main_started(&mut self) {
         if let Err(error) = ready::write(self.gifts.start) {
             terminal::say(&format!("can't write /var/run/clawker/ready: {error}"));
         }

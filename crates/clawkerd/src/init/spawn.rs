@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use clawker_proc::harden;
+use clawker_proc::{harden, mark};
 
 use super::child;
 use crate::user::Identity;
@@ -28,6 +28,8 @@ pub struct Command {
     pub identity: Identity,
     pub no_new_privs: bool,
     pub stdio: Stdio,
+    /// What it and all that it will start are known by ([`clawker_proc::mark`]).
+    pub mark: u32,
 }
 
 /// What becomes of descriptors 0, 1 and 2.
@@ -100,7 +102,7 @@ impl Failure {
         io::Error::from_raw_os_error(self.errno).to_string()
     }
 
-    fn encode(&self) -> [u8; 5] {
+    pub fn encode(&self) -> [u8; 5] {
         let [a, b, c, d] = self.errno.to_le_bytes();
         [self.kind as u8, a, b, c, d]
     }
@@ -161,6 +163,8 @@ fn prepare(command: &Command, procs: Option<RawFd>) -> io::Result<()> {
         }
     }
     child::fresh_signals()?;
+    // Where the container's limit is lower already, its processes go unmarked.
+    let _ = mark::set(command.mark);
     match &command.stdio {
         Stdio::Inherited { terminal: false } => {}
         Stdio::Inherited { terminal: true } => control(0),

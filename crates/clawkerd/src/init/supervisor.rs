@@ -1,29 +1,35 @@
 //! PID 1's loop: what is ready is handled, what is due is done, what changed is told; then poll.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use clawker_proc::poll::PollSet;
 use clawker_proc::signal::SignalFd;
-use clawker_proc::{harden, signal, wait};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use clawker_proc::wait::Ended;
+use clawker_proc::{harden, wait};
+use rustix::event::PollFlags;
 
 use super::absence::{Absence, Due};
-use super::agent::Gifts;
+use super::agent::{Gifts, Handover};
 use super::end::Ending;
 use super::exec::{Exec, Source, discard};
+use super::execs::Execs;
 use super::half::Half;
 use super::health::Health;
+use super::keep::FIRST_RESPAWN;
 use super::lease::{Lease, MAX_GAP};
+use super::oom::OomKills;
+use super::upgrade::Upgrade;
 use super::way::Way;
-use super::{Options, ready, terminal};
-use crate::halves::{MAIN, ToHalf};
+use super::{Options, later, ready, terminal};
+#[cfg(debug_assertions)]
+use crate::counting::Tally;
+use crate::halves::MAIN;
+use crate::halves::frame::MAX_INLINE;
 
 /// The loop turns at least this often: the lease and the heartbeat are measured by it.
 const TICK: Duration = Duration::from_secs(1);
-const FIRST_RESPAWN: Duration = Duration::from_millis(50);
-const MAX_RESPAWN: Duration = Duration::from_secs(5);
 
 /// Everything of PID 1's. The parts that answer the session half are in `requests`, `report` and `end`.
 pub struct Supervisor {
@@ -34,8 +40,8 @@ pub struct Supervisor {
     pub(super) half_lives: u32,
     /// A half was lost since the last Hello.
     pub(super) half_stopped: bool,
-    respawn: Duration,
-    respawn_at: Instant,
+    pub(super) respawn: Duration,
+    pub(super) respawn_at: Instant,
     pub(super) link: Way,
     pub(super) gifts: Gifts,
     pub(super) lease: Lease,
@@ -50,7 +56,20 @@ pub struct Supervisor {
     /// FROZEN is written again each second, because v1 may need that, until a Hello comes.
     pub(super) freezing: bool,
     pub(super) initialized: bool,
-    pub(super) execs: BTreeMap<String, Exec>,
+    pub(super) execs: Execs,
+    /// What descriptors are waited for; kept for its room.
+    polled: PollSet<Token>,
+    /// Where frames of the half are read to.
+    pub(super) inbox: Vec<u8>,
+    oom_kills: OomKills,
+    /// Which program the session half is.
+    pub(super) upgrade: Upgrade,
+    /// A connection that waits for the half that came with it.
+    pub(super) handover: Option<Handover>,
+    /// This turn did more than move bytes.
+    pub(super) cold: bool,
+    #[cfg(debug_assertions)]
+    tally: Tally,
     /// Pipes of acknowledged execs that descendants still write to.
     pub(super) sinkhole: Vec<OwnedFd>,
     pub(super) main: Option<MainCommand>,
@@ -64,15 +83,18 @@ pub struct Supervisor {
 /// What PID 1 keeps of AgentReady, without its secrets.
 pub struct MainCommand {
     pub pid: i32,
+    /// As it was called.
+    pub name: String,
     pub stop_signal: i32,
     pub no_new_privs: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Token {
     Signals,
     Half,
     Link,
-    Exec(String, Source),
+    Exec(u32, Source),
     Sinkhole(usize),
 }
 
@@ -107,7 +129,15 @@ impl Supervisor {
             lease_frozen: false,
             freezing: false,
             initialized: false,
-            execs: BTreeMap::new(),
+            execs: Execs::default(),
+            polled: PollSet::default(),
+            inbox: vec![0; MAX_INLINE],
+            oom_kills: OomKills::watch(),
+            upgrade: Upgrade::default(),
+            handover: None,
+            cold: true,
+            #[cfg(debug_assertions)]
+            tally: Tally::default(),
             sinkhole: Vec::new(),
             main: None,
             health: None,
@@ -119,23 +149,37 @@ impl Supervisor {
 
     pub fn run(mut self) -> u8 {
         loop {
-            let now = Instant::now();
-            self.notice_gap(now);
-            self.reap(now);
-            self.keep_half(now);
-            self.keep_link(now);
-            self.keep_lease(now);
-            self.keep_execs(now);
-            self.keep_health(now);
-            self.await_control_plane(now);
-            self.report();
-            if let Some(code) = self.end_due(now) {
+            if let Some(code) = self.turn(Instant::now()) {
+                #[cfg(debug_assertions)]
+                if let Some(path) = &self.options.count_allocations {
+                    let _ = self.tally.write(path);
+                }
                 return self.leave(code);
             }
-            for token in self.wait(now) {
-                self.handle(&token, Instant::now());
+            #[cfg(debug_assertions)]
+            self.tally.turned(self.cold);
+            self.cold = false;
+            self.wait(Instant::now());
+            for index in (0..self.polled.len()).rev() {
+                if let Some(token) = self.polled.ready(index) {
+                    self.handle(token, Instant::now());
+                }
             }
         }
+    }
+
+    /// All that may be due; the exit code when this start is over.
+    fn turn(&mut self, now: Instant) -> Option<u8> {
+        self.notice_gap(now);
+        self.reap(now);
+        self.keep_half(now);
+        self.keep_link(now);
+        self.keep_lease(now);
+        self.keep_execs(now);
+        self.keep_health(now);
+        self.await_control_plane(now);
+        self.report();
+        self.end_due(now)
     }
 
     /// After a gap PID 1 was stopped itself, and so was everybody else.
@@ -148,45 +192,30 @@ impl Supervisor {
         self.last_turn = now;
     }
 
-    fn wait(&self, now: Instant) -> Vec<Token> {
-        let mut tokens = vec![Token::Signals];
-        let mut fds: Vec<(BorrowedFd<'_>, PollFlags)> = vec![(self.signals.as_fd(), PollFlags::IN)];
+    fn wait(&mut self, now: Instant) {
+        let timeout = self.next_due(now).saturating_duration_since(now).min(TICK);
+        let set = &mut self.polled;
+        set.clear();
+        set.push(self.signals.as_fd(), PollFlags::IN, Token::Signals);
         if let Some(half) = &self.half {
-            tokens.push(Token::Half);
-            fds.push(half.poll());
+            let (fd, flags) = half.poll();
+            set.push(fd, flags, Token::Half);
         }
         // Without a half that may have it, an answer waits: polling for it would only spin.
         let hardened = self.half.as_ref().is_some_and(Half::is_hardened);
-        if let Some(link) = self.link.poll().filter(|_| hardened) {
-            tokens.push(Token::Link);
-            fds.push(link);
+        if let Some((fd, flags)) = self.link.poll().filter(|_| hardened) {
+            set.push(fd, flags, Token::Link);
         }
-        for (id, exec) in &self.execs {
+        for exec in self.execs.iter() {
             for (source, fd, flags) in exec.poll() {
-                tokens.push(Token::Exec(id.clone(), source));
-                fds.push((fd, flags));
+                set.push(fd, flags, Token::Exec(exec.terms.number, source));
             }
         }
         for (index, fd) in self.sinkhole.iter().enumerate() {
-            tokens.push(Token::Sinkhole(index));
-            fds.push((fd.as_fd(), PollFlags::IN));
+            set.push(fd.as_fd(), PollFlags::IN, Token::Sinkhole(index));
         }
-        let mut fds: Vec<PollFd<'_>> = fds
-            .into_iter()
-            .map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
-            .collect();
-        let timeout = self.next_due(now).saturating_duration_since(now).min(TICK);
-        let timeout = Timespec::try_from(timeout).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) => tokens
-                .into_iter()
-                .zip(&fds)
-                .filter(|(_, fd)| !fd.revents().is_empty())
-                .map(|(token, _)| token)
-                .rev()
-                .collect(),
-            Err(_) => Vec::new(),
-        }
+        // Nothing is ready then, and the next turn waits again.
+        let _ = set.wait(timeout);
     }
 
     fn next_due(&self, now: Instant) -> Instant {
@@ -198,15 +227,16 @@ impl Supervisor {
         };
         let ending = self.ending.as_ref().map(Ending::due);
         let health = self.health.as_ref().map(Health::next);
-        let execs = self.execs.values().filter_map(Exec::due).min();
+        let execs = self.execs.iter().filter_map(Exec::due).min();
         [respawn, link, ending, health, execs, self.kill_at, self.absence.due()]
             .into_iter()
             .flatten()
             .min()
-            .unwrap_or(now + TICK)
+            .unwrap_or_else(|| later(now, TICK))
     }
 
-    fn handle(&mut self, token: &Token, now: Instant) {
+    /// Handled last first, so that places in the sinkhole keep their meaning.
+    fn handle(&mut self, token: Token, now: Instant) {
         match token {
             Token::Signals => {
                 while let Ok(Some(signo)) = self.signals.next() {
@@ -215,24 +245,23 @@ impl Supervisor {
             }
             Token::Half => self.hear(now),
             Token::Link => self.keep_link(now),
-            Token::Exec(id, source) => self.exec_ready(id, *source),
+            Token::Exec(number, source) => self.exec_ready(number, source),
             Token::Sinkhole(index) => {
-                // Tokens come last first, so the ones before this keep their place.
-                let over = self.sinkhole.get(*index).is_some_and(|fd| match discard(fd.as_fd()) {
+                let over = self.sinkhole.get(index).is_some_and(|fd| match discard(fd.as_fd()) {
                     Ok(n) => n == 0,
                     Err(e) => e.kind() != io::ErrorKind::WouldBlock,
                 });
                 if over {
-                    self.sinkhole.remove(*index);
+                    self.sinkhole.remove(index);
                 }
             }
         }
     }
 
-    fn exec_ready(&mut self, id: &str, source: Source) {
-        let Some(exec) = self.execs.get_mut(id) else { return };
+    fn exec_ready(&mut self, number: u32, source: Source) {
+        let Some(exec) = self.execs.get_mut(number) else { return };
         match source {
-            Source::Outcome => self.settle_outcome(id),
+            Source::Outcome(_) => self.settle_outcome(number),
             Source::Output(stream) => exec.read(stream),
             Source::Stdin => exec.write_stdin(),
         }
@@ -243,96 +272,27 @@ impl Supervisor {
         while let Ok(Some((pid, ended))) = wait::any() {
             if self.half.as_ref().is_some_and(|half| half.pid == pid) {
                 self.half_gone("died", now);
-                continue;
-            }
-            if let Some(health) = self.health.as_mut().filter(|health| health.pid() == Some(pid)) {
-                if let Some((healthy, detail)) = health.ended(ended, now) {
-                    self.tell(&ToHalf::Health { healthy, detail }, Vec::new());
-                }
-                continue;
-            }
-            let id = self
-                .execs
-                .values()
-                .find(|exec| exec.pid == pid && exec.ended.is_none())
-                .map(|exec| exec.id.clone());
-            if let Some(id) = id {
-                // It may have failed before exec: then it never was what it was to be.
-                self.settle_outcome(&id);
-                if let Some(exec) = self.execs.get_mut(&id) {
-                    exec.end(ended, now);
-                    exec.tick(now);
-                }
-                if id == MAIN {
-                    self.main_ended(ended, now);
-                }
+            } else if self.health.as_ref().is_some_and(|health| health.pid() == Some(pid)) {
+                self.cold = true;
+                self.check_ended(ended, now);
+            } else if let Some(number) = self.execs.with_living(pid) {
+                self.cold = true;
+                self.exec_ended(number, pid, ended, now);
             }
         }
     }
 
-    /// One that lives, beats and takes messages; else another.
-    fn keep_half(&mut self, now: Instant) {
-        if self.half.as_ref().is_some_and(|half| half.is_overdue(now)) {
-            self.half_gone("was silent", now);
+    fn exec_ended(&mut self, number: u32, pid: i32, ended: Ended, now: Instant) {
+        // It may have failed before it was executed: then it never was what it was to be.
+        self.settle_outcome(number);
+        let Some(exec) = self.execs.get_mut(number) else { return };
+        if ended == Ended::Signaled(libc::SIGKILL) && self.oom_kills.another() {
+            exec.oom = true;
         }
-        if self.half.is_none() && now >= self.respawn_at {
-            match Half::start(now) {
-                Ok(half) => {
-                    self.half = Some(half);
-                    self.half_lives += 1;
-                }
-                Err(error) => {
-                    terminal::say(&error.to_string());
-                    self.plan_respawn(now);
-                }
-            }
-        }
-    }
-
-    /// Kills it if it still lives. Its connection is gone with it; its execs are not.
-    pub(super) fn half_gone(&mut self, why: &str, now: Instant) {
-        let Some(half) = self.half.take() else { return };
-        let _ = signal::kill(half.pid, libc::SIGKILL);
-        terminal::say(&format!("the session half {why}; starting another"));
-        self.half_stopped = true;
-        for exec in self.execs.values_mut() {
-            exec.forget_waiting();
-            exec.dirty = true;
-        }
-        if self.link.is_handed_over() {
-            self.link.lost(now);
-        }
-        self.plan_respawn(now);
-    }
-
-    fn plan_respawn(&mut self, now: Instant) {
-        self.respawn_at = now + self.respawn;
-        self.respawn = (self.respawn * 2).min(MAX_RESPAWN);
-    }
-
-    /// Dials, greets, hands over. Only for a half that may have it.
-    fn keep_link(&mut self, now: Instant) {
-        if !self.half.as_ref().is_some_and(Half::is_hardened) {
-            return;
-        }
-        match self.link.advance(now, &mut self.gifts) {
-            Ok(Some(established)) => match self.gifts.take(established) {
-                Ok((socket, bundle)) => {
-                    if self.unprepared {
-                        self.adopt();
-                    }
-                    // Sent and closed: the half's copy is the only one left.
-                    self.tell(&ToHalf::Session, vec![socket, bundle]);
-                    self.respawn = FIRST_RESPAWN;
-                }
-                Err(error) => {
-                    terminal::say(&error.to_string());
-                    self.link.lost(now);
-                }
-            },
-            Ok(None) => {}
-            Err(error) if error.is_absence() => {}
-            Err(error) => terminal::say(&error.to_string()),
+        exec.end(pid, ended, now);
+        exec.tick(now);
+        if let Some(ended) = exec.ended.filter(|_| exec.terms.id == MAIN) {
+            self.main_ended(ended, now);
         }
     }
 

@@ -54,6 +54,14 @@ impl Way {
         }
     }
 
+    /// Makes another connection while there is one. Where the control plane dials, that is its own affair.
+    pub fn anew(&mut self, now: Instant) {
+        match self {
+            Way::Dials(link) => link.anew(now),
+            Way::Listens(_) => {}
+        }
+    }
+
     /// What to poll for.
     pub fn poll(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         match self {

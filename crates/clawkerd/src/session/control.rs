@@ -10,18 +10,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use clawker_wire::PROTOCOL;
 use clawker_wire::session::command::Body as Command;
 use clawker_wire::session::response::Body;
 use clawker_wire::session::session_service_server::SessionService;
 use clawker_wire::session::{self as pb, IoFrame, Response};
+use clawker_wire::{OLDEST_PROTOCOL, PROTOCOL};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-use super::hub::{Hub, RESPONSES, Responses, respond};
+use super::hub::{self, Hub, RESPONSES, Responses, respond};
 use super::serve::Identity;
 use super::{convert, io, register, rotate};
 use crate::confined::{self, FileError, NewFile, When};
@@ -114,14 +114,24 @@ impl Session {
         else {
             return Err(Status::failed_precondition("the first message is Hello"));
         };
+        if hello.protocol < OLDEST_PROTOCOL {
+            return Err(Status::failed_precondition(format!(
+                "generation {} of the protocol is spoken no more; this speaks {OLDEST_PROTOCOL} to {PROTOCOL}",
+                hello.protocol
+            )));
+        }
         let lease = hello.lease.map(|lease| lease.seconds);
-        self.hub.hello(id, hello.protocol.min(PROTOCOL), lease, self.to.clone());
+        let heard = hub::Session {
+            protocol: hello.protocol.min(PROTOCOL),
+            to: self.to.clone(),
+        };
+        self.hub.hello(id, lease, heard.clone());
         // Files and registration may take long; nothing else waits for them.
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
                 command = commands.message() => match command? {
-                    Some(pb::Command { id, body: Some(body) }) => self.obey(id, body, &mut tasks)?,
+                    Some(pb::Command { id, body: Some(body) }) => self.obey(id, body, &heard, &mut tasks)?,
                     Some(_) => return Err(Status::invalid_argument("a command without a body")),
                     None => return Ok(()),
                 },
@@ -130,7 +140,7 @@ impl Session {
         }
     }
 
-    fn obey(&self, id: u64, command: Command, tasks: &mut JoinSet<()>) -> Result<(), Status> {
+    fn obey(&self, id: u64, command: Command, heard: &hub::Session, tasks: &mut JoinSet<()>) -> Result<(), Status> {
         let ask = match command {
             Command::Hello(_) => return Err(Status::failed_precondition("a second Hello")),
             Command::WriteFile(file) => {
@@ -179,8 +189,16 @@ impl Session {
             },
             Command::Lease(lease) => Ask::Lease { seconds: lease.seconds },
             Command::AckExit(ack) => Ask::AckExit { exec_id: ack.exec_id },
+            Command::Upgrade(upgrade) => match <[u8; 32]>::try_from(&upgrade.digest[..]) {
+                Ok(digest) => Ask::Upgrade { digest },
+                Err(_) => {
+                    let body = convert::failed("bad_request", "a digest has 32 bytes");
+                    respond(&self.to, id, body);
+                    return Ok(());
+                }
+            },
         };
-        self.hub.forward(id, ask, self.to.clone());
+        self.hub.forward(id, ask, heard.clone());
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use clawker_wire::session::response::Body;
 use clawker_wire::session::{self as pb};
 
-use crate::halves::{End, ExecReport, ExecSpec, HealthSpec, ReadySpec, Reply, Secret, Stage, State};
+use crate::halves::{End, ExecReport, ExecSpec, Goodbye, HealthSpec, ReadySpec, Reply, Secret, Stage, State, Stray};
 
 pub fn hello_ack(state: State, protocol: u32, execs: Vec<pb::ExecState>) -> pb::HelloAck {
     pb::HelloAck {
@@ -19,37 +19,53 @@ pub fn hello_ack(state: State, protocol: u32, execs: Vec<pb::ExecState>) -> pb::
     }
 }
 
-pub fn exec_state(report: &ExecReport) -> pb::ExecState {
+pub fn exec_state(id: &str, report: &ExecReport) -> pb::ExecState {
     pb::ExecState {
-        exec_id: report.exec_id.clone(),
+        exec_id: id.to_owned(),
         pid: pid(report.pid),
-        exited: report.ended.map(|end| exited(report, end)),
+        exited: report.ended.map(|end| exited(id, report, end)),
         drained: report.drained.is_some(),
     }
 }
 
 /// The ends that a report knows, in their order.
-pub fn ends(report: &ExecReport) -> Vec<Body> {
-    let exited = report.ended.map(|end| Body::Exited(exited(report, end)));
+pub fn ends(id: &str, report: &ExecReport, protocol: u32) -> Vec<Body> {
+    // Of a single stage there is nothing to say that Exited doesn't.
+    let stages = if protocol >= 2 && report.stages > 1 {
+        &report.stage_ends[..]
+    } else {
+        &[]
+    };
+    let stages = (0..).zip(stages).filter_map(|(stage, end)| {
+        let End { code, signal } = (*end)?;
+        Some(Body::StageExit(pb::StageExit {
+            exec_id: id.to_owned(),
+            stage,
+            code,
+            signal,
+        }))
+    });
+    let exited = report.ended.map(|end| Body::Exited(exited(id, report, end)));
     let drained = report.drained.map(|held_by_descendants| {
         Body::Drained(pb::Drained {
-            exec_id: report.exec_id.clone(),
+            exec_id: id.to_owned(),
             held_by_descendants,
         })
     });
-    exited.into_iter().chain(drained).collect()
+    stages.chain(exited).chain(drained).collect()
 }
 
-fn exited(report: &ExecReport, end: End) -> pb::Exited {
+fn exited(id: &str, report: &ExecReport, end: End) -> pb::Exited {
     pb::Exited {
-        exec_id: report.exec_id.clone(),
+        exec_id: id.to_owned(),
         code: end.code,
         signal: end.signal,
         timed_out: report.timed_out,
+        oom: report.oom,
     }
 }
 
-pub fn reply(reply: Reply) -> Body {
+pub fn reply(reply: Reply, protocol: u32) -> Body {
     match reply {
         Reply::Done => Body::Done(pb::Done {}),
         Reply::Failed { code, message } => Body::Failed(pb::Failed { code, message }),
@@ -61,13 +77,22 @@ pub fn reply(reply: Reply) -> Body {
             exec_id,
             kind,
             errno,
+            stage,
             message,
         } => Body::ExecFailed(pb::ExecFailed {
             exec_id,
             kind,
             errno,
-            stage: 0,
+            stage: stage.into(),
             message,
+        }),
+        Reply::Signalled { .. } if protocol < 2 => Body::Done(pb::Done {}),
+        Reply::Signalled { processes, strays } => Body::Signalled(pb::Signalled {
+            processes,
+            strays: strays
+                .into_iter()
+                .map(|Stray { pid, name }| pb::Stray { pid, name })
+                .collect(),
         }),
         Reply::State(_) => failed("internal", "a state where none was asked for"),
     }
@@ -97,6 +122,13 @@ pub fn exec(exec: pb::Exec) -> ExecSpec {
         timeout: exec.timeout,
         stdin: exec.stdin,
         tty: exec.tty.map(|tty| (side(tty.rows), side(tty.cols))),
+        on_disconnect: exec.on_disconnect.map(|rule| {
+            let goodbye = match rule.goodbye() {
+                pb::Goodbye::Hangup => Goodbye::Hangup,
+                pb::Goodbye::Kill => Goodbye::Kill,
+            };
+            (goodbye, rule.after_seconds)
+        }),
     }
 }
 

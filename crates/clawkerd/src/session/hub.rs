@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use clawker_wire::PROTOCOL;
 use clawker_wire::session::response::Body;
 use clawker_wire::session::{self as pb, Response};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,7 +24,7 @@ pub const RESPONSES: usize = 8192;
 pub type Responses = mpsc::Sender<Result<Response, Status>>;
 
 pub struct Hub {
-    out: mpsc::UnboundedSender<ToInit>,
+    out: mpsc::UnboundedSender<ToInit<'static>>,
     state: Mutex<State>,
 }
 
@@ -30,22 +32,28 @@ pub struct Hub {
 struct State {
     last_id: u64,
     waiting: HashMap<u64, Waiting>,
-    execs: HashMap<String, Arc<Mirror>>,
+    execs: HashMap<u32, Arc<Mirror>>,
     health: Option<(bool, String)>,
-    session: Option<Responses>,
+    session: Option<Session>,
+}
+
+/// Where a session's responses go, and in which generation of the protocol.
+#[derive(Clone)]
+pub struct Session {
+    pub protocol: u32,
+    pub to: Responses,
 }
 
 enum Waiting {
     /// The answer is the response to this command.
     Forward {
         command: u64,
-        to: Responses,
+        session: Session,
     },
     /// The answer makes this the session that hears of everything.
     Hello {
         command: u64,
-        protocol: u32,
-        to: Responses,
+        session: Session,
     },
     Socket(oneshot::Sender<Result<OwnedFd, String>>),
     /// The answer is for this half itself.
@@ -54,34 +62,45 @@ enum Waiting {
 
 /// One exec as PID 1 reported it, with its rings.
 pub struct Mirror {
+    /// PID 1's number of it.
+    pub exec: u32,
+    pub id: String,
     pub rings: [Option<ring::Reader>; 2],
     pub report: watch::Sender<ExecReport>,
+    /// How many are attached to its streams.
+    pub attached: AtomicUsize,
+}
+
+impl Mirror {
+    fn ends(&self, protocol: u32) -> Vec<Body> {
+        convert::ends(&self.id, &self.report.borrow(), protocol)
+    }
 }
 
 impl Hub {
-    pub fn new(out: mpsc::UnboundedSender<ToInit>) -> Self {
+    pub fn new(out: mpsc::UnboundedSender<ToInit<'static>>) -> Self {
         Self {
             out,
             state: Mutex::default(),
         }
     }
 
-    pub fn send(&self, message: ToInit) {
+    pub fn send(&self, message: ToInit<'static>) {
         // Without PID 1 this process ends anyway.
         let _ = self.out.send(message);
     }
 
     pub fn exec(&self, id: &str) -> Option<Arc<Mirror>> {
-        self.state().execs.get(id).cloned()
+        self.state().exec(id).cloned()
     }
 
     /// Asks PID 1; its answer becomes the response to `command`.
-    pub fn forward(&self, command: u64, request: Request, to: Responses) {
-        self.ask(request, Waiting::Forward { command, to });
+    pub fn forward(&self, command: u64, request: Request, session: Session) {
+        self.ask(request, Waiting::Forward { command, session });
     }
 
-    pub fn hello(&self, command: u64, protocol: u32, lease: Option<u32>, to: Responses) {
-        self.ask(Request::Hello { lease }, Waiting::Hello { command, protocol, to });
+    pub fn hello(&self, command: u64, lease: Option<u32>, session: Session) {
+        self.ask(Request::Hello { lease }, Waiting::Hello { command, session });
     }
 
     /// Asks PID 1 for something that this half has to know of.
@@ -105,7 +124,7 @@ impl Hub {
         if state
             .session
             .as_ref()
-            .is_some_and(|current| current.same_channel(session))
+            .is_some_and(|current| current.to.same_channel(session))
         {
             state.session = None;
         }
@@ -125,9 +144,17 @@ impl Hub {
                 }
             }
             ToHalf::Reply { id, reply } => state.answer(id, reply),
-            ToHalf::Exec { report, rings } => {
-                let main_ended = report.exec_id == MAIN && report.ended.is_some();
-                let news = state.update(report, &rings, fds);
+            ToHalf::Began { exec, exec_id, rings } => state.begin(exec, exec_id, &rings, fds),
+            ToHalf::Report(report) => {
+                let Some(mirror) = state.execs.get(&report.exec).cloned() else {
+                    return;
+                };
+                let main_ended = mirror.id == MAIN && report.ended.is_some();
+                let protocol = state.session.as_ref().map_or(PROTOCOL, |session| session.protocol);
+                let before = mirror.report.send_replace(report);
+                let told = convert::ends(&mirror.id, &before, protocol);
+                let mut news = convert::ends(&mirror.id, &report, protocol);
+                news.retain(|body| !told.contains(body));
                 let in_session = state.session.is_some();
                 for body in news {
                     state.tell(body);
@@ -136,8 +163,8 @@ impl Hub {
                     self.send(ToInit::MainEndNoted { in_session });
                 }
             }
-            ToHalf::Gone { exec_id } => {
-                state.execs.remove(&exec_id);
+            ToHalf::Gone { exec } => {
+                state.execs.remove(&exec);
             }
             ToHalf::Health { healthy, detail } => {
                 state.health = Some((healthy, detail.clone()));
@@ -165,38 +192,42 @@ impl Hub {
 }
 
 impl State {
+    fn exec(&self, id: &str) -> Option<&Arc<Mirror>> {
+        self.execs.values().find(|mirror| mirror.id == id)
+    }
+
     fn answer(&mut self, id: u64, reply: Reply) {
         match (self.waiting.remove(&id), reply) {
-            (Some(Waiting::Forward { command, to }), reply) => {
+            (Some(Waiting::Forward { command, session }), reply) => {
                 // An exec that had ended before it was asked for again: whoever attaches hears of it too.
-                let attached = match &reply {
-                    Reply::Started { exec_id, .. } => self.execs.get(exec_id).map(|exec| exec.report.borrow().clone()),
+                let ends = match &reply {
+                    Reply::Started { exec_id, .. } => self.exec(exec_id).map(|exec| exec.ends(session.protocol)),
                     _ => None,
                 };
-                respond(&to, command, convert::reply(reply));
-                for body in attached.iter().flat_map(convert::ends) {
-                    respond(&to, 0, body);
+                respond(&session.to, command, convert::reply(reply, session.protocol));
+                for body in ends.into_iter().flatten() {
+                    respond(&session.to, 0, body);
                 }
             }
-            (Some(Waiting::Hello { command, protocol, to }), Reply::State(known)) => {
+            (Some(Waiting::Hello { command, session }), Reply::State(known)) => {
                 let execs = self
                     .execs
                     .values()
-                    .map(|exec| convert::exec_state(&exec.report.borrow()))
-                    .collect();
+                    .map(|exec| convert::exec_state(&exec.id, &exec.report.borrow()));
                 let (lives, stopped) = (known.session_lives, known.half_stopped);
-                respond(
-                    &to,
-                    command,
-                    Body::HelloAck(convert::hello_ack(*known, protocol, execs)),
-                );
+                let ack = convert::hello_ack(*known, session.protocol, execs.collect());
+                respond(&session.to, command, Body::HelloAck(ack));
                 if stopped {
-                    respond(&to, 0, Body::SessionHalfStopped(pb::SessionHalfStopped { lives }));
+                    respond(
+                        &session.to,
+                        0,
+                        Body::SessionHalfStopped(pb::SessionHalfStopped { lives }),
+                    );
                 }
                 if let Some((healthy, detail)) = self.health.clone() {
-                    respond(&to, 0, Body::Health(pb::Health { healthy, detail }));
+                    respond(&session.to, 0, Body::Health(pb::Health { healthy, detail }));
                 }
-                self.session = Some(to);
+                self.session = Some(session);
             }
             (Some(Waiting::Own(to)), reply) => {
                 let _ = to.send(reply);
@@ -205,40 +236,25 @@ impl State {
         }
     }
 
-    /// What a report changes, as the session should hear it.
-    fn update(&mut self, report: ExecReport, rings: &[RingInfo], fds: Vec<OwnedFd>) -> Vec<Body> {
-        let before = self
-            .execs
-            .get(&report.exec_id)
-            .map(|mirror| mirror.report.borrow().clone());
-        let mut news = convert::ends(&report);
-        if let Some(before) = &before {
-            let told = convert::ends(before);
-            news.retain(|body| !told.contains(body));
+    fn begin(&mut self, exec: u32, id: String, rings: &[RingInfo], fds: Vec<OwnedFd>) {
+        let mut readers = [None, None];
+        for (info, fd) in rings.iter().zip(fds) {
+            let capacity = usize::try_from(info.capacity).unwrap_or(0);
+            readers[info.stream.index()] = ring::Reader::new(fd.as_fd(), capacity).ok();
         }
-        match self.execs.get(&report.exec_id) {
-            Some(mirror) if rings.is_empty() => {
-                mirror.report.send_replace(report);
-            }
-            _ => {
-                let mut readers = [None, None];
-                for (info, fd) in rings.iter().zip(fds) {
-                    let capacity = usize::try_from(info.capacity).unwrap_or(0);
-                    readers[info.stream.index()] = ring::Reader::new(fd.as_fd(), capacity).ok();
-                }
-                let mirror = Mirror {
-                    rings: readers,
-                    report: watch::Sender::new(report.clone()),
-                };
-                self.execs.insert(report.exec_id, Arc::new(mirror));
-            }
-        }
-        news
+        let mirror = Mirror {
+            exec,
+            id,
+            rings: readers,
+            report: watch::Sender::new(ExecReport::of(exec)),
+            attached: AtomicUsize::new(0),
+        };
+        self.execs.insert(exec, Arc::new(mirror));
     }
 
     fn tell(&mut self, body: Body) {
         if let Some(session) = &self.session
-            && !respond(session, 0, body)
+            && !respond(&session.to, 0, body)
         {
             // It doesn't read: another connection will.
             self.session = None;

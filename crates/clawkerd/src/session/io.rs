@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -57,17 +58,49 @@ pub async fn attach(
     tasks.push(Box::pin(feed(
         Arc::clone(&hub),
         Arc::clone(&exec),
-        open.exec_id.clone(),
         Arc::clone(&stdin),
         to.clone(),
     )));
+    let attachment = Attachment::new(hub, exec);
     tasks.push(Box::pin(async move {
-        if let Err(status) = listen(&hub, &open.exec_id, incoming, &stdin).await {
+        let Attachment { hub, exec } = &attachment;
+        if let Err(status) = listen(hub, exec.exec, incoming, &stdin).await {
             let _ = to.send(Err(status)).await;
         }
         stdin.close();
     }));
     Ok((frames, tasks))
+}
+
+/// Somebody who is attached to an exec; PID 1 is told of the first and of the last.
+struct Attachment {
+    hub: Arc<Hub>,
+    exec: Arc<Mirror>,
+}
+
+impl Attachment {
+    fn new(hub: Arc<Hub>, exec: Arc<Mirror>) -> Self {
+        let attachment = Self { hub, exec };
+        if attachment.exec.attached.fetch_add(1, Ordering::Relaxed) == 0 {
+            attachment.tell(true);
+        }
+        attachment
+    }
+
+    fn tell(&self, attached: bool) {
+        self.hub.send(ToInit::Attached {
+            exec: self.exec.exec,
+            attached,
+        });
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if self.exec.attached.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.tell(false);
+        }
+    }
 }
 
 fn frame(body: Body) -> Result<IoFrame, Status> {
@@ -127,7 +160,7 @@ async fn output(exec: Arc<Mirror>, stream: Stream, from: u64, to: Frames) {
 }
 
 /// Acks, input and sizes, as they come.
-async fn listen(hub: &Hub, exec_id: &str, mut incoming: Streaming<IoFrame>, stdin: &Stdin) -> Result<(), Status> {
+async fn listen(hub: &Hub, exec: u32, mut incoming: Streaming<IoFrame>, stdin: &Stdin) -> Result<(), Status> {
     while let Some(frame) = incoming.message().await? {
         match frame.body {
             Some(Body::Ack(ack)) => {
@@ -137,7 +170,7 @@ async fn listen(hub: &Hub, exec_id: &str, mut incoming: Streaming<IoFrame>, stdi
                     pb::Stream::Stdin => continue,
                 };
                 hub.send(ToInit::Consumed {
-                    exec_id: exec_id.to_owned(),
+                    exec,
                     stream,
                     offset: ack.offset,
                 });
@@ -153,7 +186,7 @@ async fn listen(hub: &Hub, exec_id: &str, mut incoming: Streaming<IoFrame>, stdi
             }
             Some(Body::StdinEof(_)) => stdin.eof(),
             Some(Body::Resize(size)) => hub.send(ToInit::Resize {
-                exec_id: exec_id.to_owned(),
+                exec,
                 rows: convert::side(size.rows),
                 cols: convert::side(size.cols),
             }),
@@ -264,7 +297,7 @@ impl Stdin {
 }
 
 /// Gives PID 1 what its window takes; tells the sender how far it was written.
-async fn feed(hub: Arc<Hub>, exec: Arc<Mirror>, exec_id: String, stdin: Arc<Stdin>, to: Frames) {
+async fn feed(hub: Arc<Hub>, exec: Arc<Mirror>, stdin: Arc<Stdin>, to: Frames) {
     let mut report = exec.report.subscribe();
     let mut sent = report.borrow().stdin_taken;
     let mut told = report.borrow().stdin_written;
@@ -284,14 +317,14 @@ async fn feed(hub: Arc<Hub>, exec: Arc<Mirror>, exec_id: String, stdin: Arc<Stdi
             Next::Bytes(offset, bytes) => {
                 sent = sent.max(offset + bytes.len() as u64);
                 hub.send(ToInit::Stdin {
-                    exec_id: exec_id.clone(),
+                    exec: exec.exec,
                     offset,
-                    bytes,
+                    bytes: bytes.into(),
                 });
                 continue;
             }
             Next::Eof => {
-                hub.send(ToInit::StdinEof { exec_id });
+                hub.send(ToInit::StdinEof { exec: exec.exec });
                 return;
             }
             Next::Closed => return,

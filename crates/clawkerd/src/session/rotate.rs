@@ -2,6 +2,7 @@
 //! this half may die at any moment; answered only then.
 
 use clawker_identity::agent;
+use clawker_wire::PROTOCOL;
 use clawker_wire::session::RotateIdentity;
 use clawker_wire::session::response::Body;
 use rustls::pki_types::UnixTime;
@@ -32,9 +33,9 @@ pub async fn rotate(hub: &Hub, identity: &Identity, rotate: RotateIdentity) -> (
     match hub.request(request).await {
         Ok(reply @ Reply::Done) => {
             identity.renewed(renewed);
-            (convert::reply(reply), true)
+            (convert::reply(reply, PROTOCOL), true)
         }
-        Ok(reply) => (convert::reply(reply), false),
+        Ok(reply) => (convert::reply(reply, PROTOCOL), false),
         Err(why) => refuse(why),
     }
 }

@@ -135,10 +135,9 @@ impl Container {
 
     /// The session half, by what it does on its command line.
     pub fn half(&self) -> Option<i32> {
-        self.processes()
-            .into_iter()
-            .map(|(pid, _)| pid)
-            .find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == b"clawkerd\0session\0"))
+        self.processes().into_iter().map(|(pid, _)| pid).find(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"clawkerd\0session\0"))
+        })
     }
 
     /// Exit code, standard output, standard error.

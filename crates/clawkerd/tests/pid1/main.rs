@@ -23,7 +23,7 @@ async fn the_exit_code_is_the_commands() {
     let plane = Plane::new();
     let container = Container::start(plane.dir(), &[]);
     let mut session = plane.session().await;
-    assert_eq!(session.ack.protocol, 1, "the lower of both");
+    assert_eq!(session.ack.protocol, clawker_wire::PROTOCOL, "the lower of both");
     assert!(!session.ack.command_running && !session.ack.initialized);
     let started = session
         .ready(main("echo hello; cat /var/run/clawker/ready; exit 7"))
@@ -151,16 +151,16 @@ async fn what_cannot_be_executed_says_why() {
         }],
         ..pb::Exec::default()
     };
-    let two = pb::Exec {
-        stages: vec![pb::Stage::default(), pb::Stage::default()],
-        ..stage("two", "", "")
+    let none = pb::Exec {
+        exec_id: "none".to_owned(),
+        ..pb::Exec::default()
     };
     for (exec, kind) in [
         (stage("no-such-command", "", ""), "not_found"),
         (stage("/etc/passwd", "", ""), "not_executable"),
         (stage("true", "no-such-user", ""), "bad_user"),
         (stage("true", "", "/no/such/dir"), "bad_cwd"),
-        (two, "unsupported"),
+        (none, "unsupported"),
     ] {
         let answer = session.ask(Command::Exec(exec)).await;
         assert!(
@@ -378,7 +378,7 @@ async fn a_timeout_ends_the_whole_tree_and_a_daemon_does_not_hold_the_end() {
         exec_id: "daemon".to_owned(),
         signo: 9,
     });
-    assert!(matches!(session.ask(signal).await, Body::Done(_)));
+    assert!(matches!(session.ask(signal).await, Body::Signalled(s) if s.processes == 1));
     eventually("the daemon is gone", || {
         (container.processes().len() == 2).then_some(())
     });

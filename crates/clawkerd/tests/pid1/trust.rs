@@ -143,7 +143,7 @@ async fn another_authoritys_control_plane_fails_and_ours_is_served_after() {
     let refused = within(plane.connected()).await.err();
     assert!(refused.is_some(), "a stranger was served");
     plane.own = ours;
-    assert_eq!(plane.session().await.ack.protocol, 1);
+    assert_eq!(plane.session().await.ack.protocol, clawker_wire::PROTOCOL);
 }
 
 #[tokio::test]

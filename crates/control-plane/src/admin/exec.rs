@@ -171,6 +171,7 @@ fn spec(start: &ExecStart, user: &str, env: &[String], cwd: &str) -> Result<prot
             rows: size.rows.min(4096),
             cols: size.cols.min(4096),
         }),
+        on_disconnect: None,
     })
 }
 

@@ -189,6 +189,8 @@ impl Performer<'_> {
             on_full: OnFull::Block.into(),
             stdin: !stdin.is_empty(),
             tty: None,
+            // The plan goes on in another session, or after a restart.
+            on_disconnect: None,
         };
         let (handle, streams, exited) = run(self.session, exec, &input, deadline).await?;
         let stderr = self.secrets.redact(streams.stderr);
@@ -328,7 +330,7 @@ async fn read(
                 }
                 streams.killed = true;
                 match session.signal(exec_id, SIGKILL).await {
-                    Ok(()) | Err(SessionError::Refused { .. }) => continue,
+                    Ok(_) | Err(SessionError::Refused { .. }) => continue,
                     Err(error) => return Err(error),
                 }
             }

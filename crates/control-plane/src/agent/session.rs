@@ -205,12 +205,17 @@ impl Session {
         }
     }
 
-    pub async fn signal(&self, exec_id: &str, signo: u32) -> Result<(), SessionError> {
+    /// To the exec's whole tree. How many processes it reached is known from generation 2 on.
+    pub async fn signal(&self, exec_id: &str, signo: u32) -> Result<Option<proto::Signalled>, SessionError> {
         let signal = proto::Signal {
             exec_id: exec_id.to_owned(),
             signo,
         };
-        self.tell("Signal", command::Body::Signal(signal)).await
+        match self.call("Signal", command::Body::Signal(signal)).await? {
+            response::Body::Signalled(signalled) => Ok(Some(signalled)),
+            response::Body::Done(_) => Ok(None),
+            _ => Err(SessionError::Confused { what: "Signal" }),
+        }
     }
 
     pub async fn lease(&self, seconds: u32) -> Result<(), SessionError> {

@@ -3,7 +3,7 @@
 pub struct Command {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "command::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "command::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub body: ::core::option::Option<command::Body>,
 }
 /// Nested message and enum types in `Command`.
@@ -32,13 +32,18 @@ pub mod command {
         AckExit(super::AckExit),
         #[prost(message, tag = "12")]
         RotateIdentity(super::RotateIdentity),
+        #[prost(message, tag = "13")]
+        Upgrade(super::Upgrade),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Response {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "response::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(
+        oneof = "response::Body",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub body: ::core::option::Option<response::Body>,
 }
 /// Nested message and enum types in `Response`.
@@ -70,6 +75,12 @@ pub mod response {
         Health(super::Health),
         #[prost(message, tag = "13")]
         SessionHalfStopped(super::SessionHalfStopped),
+        /// Generation 2 and later; before, Signal is answered by Done.
+        #[prost(message, tag = "14")]
+        Signalled(super::Signalled),
+        /// Generation 2 and later.
+        #[prost(message, tag = "15")]
+        StageExit(super::StageExit),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -126,6 +137,7 @@ pub struct ExecState {
 pub struct Exec {
     #[prost(string, tag = "1")]
     pub exec_id: ::prost::alloc::string::String,
+    /// 1 to 16; each one's standard output is the next one's standard input. Its code is the last one's.
     #[prost(message, repeated, tag = "2")]
     pub stages: ::prost::alloc::vec::Vec<Stage>,
     /// Seconds until SIGKILL; 0 is no limit.
@@ -138,6 +150,18 @@ pub struct Exec {
     pub stdin: bool,
     #[prost(message, optional, tag = "6")]
     pub tty: ::core::option::Option<Tty>,
+    /// Generation 2 and later.
+    #[prost(message, optional, tag = "7")]
+    pub on_disconnect: ::core::option::Option<OnDisconnect>,
+}
+/// What becomes of an exec that nobody is attached to. Without it: nothing, it goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OnDisconnect {
+    #[prost(enumeration = "Goodbye", tag = "1")]
+    pub goodbye: i32,
+    /// How long nobody may be attached, also right after its start; 0 is 60 s.
+    #[prost(uint32, tag = "2")]
+    pub after_seconds: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stage {
@@ -159,10 +183,12 @@ pub struct Tty {
     #[prost(uint32, tag = "2")]
     pub cols: u32,
 }
+/// To all processes of the exec, wherever they have gone; never to another exec's, PID 1 or the session half.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Signal {
     #[prost(string, tag = "1")]
     pub exec_id: ::prost::alloc::string::String,
+    /// 1 to 64.
     #[prost(uint32, tag = "2")]
     pub signo: u32,
 }
@@ -207,6 +233,14 @@ pub struct RotateIdentity {
     /// DER, at most 4.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub roots: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// Another session half: PID 1 connects anew, gets it as a descriptor of the next preamble, and starts it if its
+/// SHA-256 is this one. Execs, the command and their exit codes know nothing of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Upgrade {
+    /// 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub digest: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentInitialized {}
@@ -315,6 +349,40 @@ pub struct Exited {
     /// It was killed because its time was over.
     #[prost(bool, tag = "4")]
     pub timed_out: bool,
+    /// The kernel killed it because memory was over.
+    #[prost(bool, tag = "5")]
+    pub oom: bool,
+}
+/// One stage of a pipeline ended; Exited follows when all have.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StageExit {
+    #[prost(string, tag = "1")]
+    pub exec_id: ::prost::alloc::string::String,
+    /// From 0.
+    #[prost(uint32, tag = "2")]
+    pub stage: u32,
+    #[prost(int32, tag = "3")]
+    pub code: i32,
+    /// 0 if it exited by itself.
+    #[prost(int32, tag = "4")]
+    pub signal: i32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Signalled {
+    /// How many processes it was given to.
+    #[prost(uint32, tag = "1")]
+    pub processes: u32,
+    /// Processes in the container that belong to no exec that PID 1 knows: 32 at most, none of them signalled.
+    #[prost(message, repeated, tag = "2")]
+    pub strays: ::prost::alloc::vec::Vec<Stray>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Stray {
+    #[prost(int32, tag = "1")]
+    pub pid: i32,
+    /// By its own choice.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
 }
 /// The exec's output is at its end, or its grace is over with somebody still holding a pipe.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -460,6 +528,34 @@ pub struct Resize {
     pub rows: u32,
     #[prost(uint32, tag = "2")]
     pub cols: u32,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Goodbye {
+    /// SIGHUP to its tree, once.
+    Hangup = 0,
+    /// SIGKILL to its tree.
+    Kill = 1,
+}
+impl Goodbye {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Hangup => "GOODBYE_HANGUP",
+            Self::Kill => "GOODBYE_KILL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "GOODBYE_HANGUP" => Some(Self::Hangup),
+            "GOODBYE_KILL" => Some(Self::Kill),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

@@ -24,7 +24,7 @@ pub const FLIGHT: usize = 32;
 pub const PATIENCE: Duration = Duration::from_secs(180);
 const PROJECT: &str = "scale";
 /// The session half's command line.
-const HALF: &[u8] = b"clawkerd\0session\0";
+const HALF: &[u8] = b"clawkerd\0session\0--wire=1\0";
 
 /// An agent by its names.
 #[derive(Debug, Clone, PartialEq, Eq)]

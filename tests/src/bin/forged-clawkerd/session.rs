@@ -190,6 +190,7 @@ fn yes(body: Option<command::Body>) -> Vec<response::Body> {
                     code: 0,
                     signal: 0,
                     timed_out: false,
+                    oom: false,
                 }),
                 response::Body::Drained(Drained {
                     exec_id,
@@ -226,6 +227,10 @@ fn yes(body: Option<command::Body>) -> Vec<response::Body> {
         }
         Some(Body::RotateIdentity(_)) => {
             say(&json!({"sent": "rotate_identity"}));
+            done()
+        }
+        Some(Body::Upgrade(_)) => {
+            say(&json!({"sent": "upgrade"}));
             done()
         }
         Some(Body::AckExit(_)) => done(),
