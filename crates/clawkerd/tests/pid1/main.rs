@@ -2,9 +2,11 @@
 
 mod absent;
 mod elsewhere;
+mod execs;
 mod frozen;
 mod host;
 mod plane;
+mod storm;
 mod trust;
 
 use std::time::Instant;

@@ -35,6 +35,8 @@ pub struct Plane {
     freeze: OwnedFd,
     /// The port that the join file names, of a control plane elsewhere.
     joins: Option<u16>,
+    /// What the next greeting brings besides: a session half.
+    pub half: Mutex<Option<OwnedFd>>,
     /// What PID 1 said first in the last greeting.
     pub heard: Mutex<Option<ClientPreamble>>,
 }
@@ -98,6 +100,7 @@ impl Plane {
             procs,
             freeze,
             joins,
+            half: Mutex::default(),
             heard: Mutex::default(),
         }
     }
@@ -139,12 +142,17 @@ impl Plane {
     }
 
     pub async fn session_with(&self, lease: Option<pb::Lease>) -> Session {
+        self.session_of(9, lease).await.expect("a session")
+    }
+
+    /// One that speaks this generation of the protocol; what the half says to a Hello that it won't have.
+    pub async fn session_of(&self, protocol: u32, lease: Option<pb::Lease>) -> Result<Session, tonic::Status> {
         let mut client = self.connected().await.expect("connected");
         let (commands, queue) = mpsc::channel(64);
         let hello = pb::Command {
             id: 1,
             body: Some(Command::Hello(pb::Hello {
-                protocol: 9,
+                protocol,
                 cp_life: "test".to_owned(),
                 lease,
             })),
@@ -162,11 +170,12 @@ impl Plane {
             last_id: 1,
             ack: pb::HelloAck::default(),
         };
-        match session.next().await {
-            (1, Body::HelloAck(ack)) => session.ack = ack,
+        let first = within(session.responses.message()).await?.expect("not the end");
+        match (first.id, first.body) {
+            (1, Some(Body::HelloAck(ack))) => session.ack = ack,
             other => panic!("{other:?} instead of HelloAck"),
         }
-        session
+        Ok(session)
     }
 
     /// Accepts, hears the preamble, answers it with everything.
@@ -189,14 +198,18 @@ impl Plane {
             stream.set_nonblocking(true).expect("nonblocking");
             return tokio::net::UnixStream::from_std(stream).expect("tokio");
         }
+        let half = self.half.lock().expect("lock").take();
+        let mut descriptors = vec![Descriptor::Bundle, Descriptor::CgroupProcs, Descriptor::Freeze];
+        descriptors.extend(half.iter().map(|_| Descriptor::SessionHalf));
         let answer = ServerPreamble {
             wire: WIRE,
             start: 1,
             generation: 1,
-            descriptors: vec![Descriptor::Bundle, Descriptor::CgroupProcs, Descriptor::Freeze],
+            descriptors,
         };
         let bytes = preamble::encode_framed("preamble", &answer).expect("small");
-        let fds = [self.bundle.as_fd(), self.procs.as_fd(), self.freeze.as_fd()];
+        let mut fds = vec![self.bundle.as_fd(), self.procs.as_fd(), self.freeze.as_fd()];
+        fds.extend(half.iter().map(AsFd::as_fd));
         fdpass::send(stream.as_fd(), &bytes, &fds).expect("sent");
         stream.flush().expect("sent");
         stream.set_nonblocking(true).expect("nonblocking");
@@ -286,33 +299,56 @@ impl Session {
     }
 
     pub async fn io(&mut self, id: &str, stdout_from: u64) -> Io {
-        let (frames, queue) = mpsc::channel(64);
+        within(self.attached(id, stdout_from, 0)).await.expect("attached").0
+    }
+
+    /// Attaches from these offsets, unless the session is gone.
+    pub fn attached(
+        &self,
+        id: &str,
+        stdout_from: u64,
+        stderr_from: u64,
+    ) -> impl Future<Output = Result<(Io, pb::Opened), tonic::Status>> + use<> {
+        let mut client = self.client.clone();
         let open = pb::Open {
             exec_id: id.to_owned(),
             stdout_from,
-            stderr_from: 0,
+            stderr_from,
         };
-        frames
-            .send(pb::IoFrame {
+        async move {
+            let (frames, queue) = mpsc::channel(64);
+            let first = pb::IoFrame {
                 body: Some(Frame::Open(open)),
-            })
-            .await
-            .expect("queued");
-        let incoming = self
-            .client
-            .io(ReceiverStream::new(queue))
-            .await
-            .expect("attached")
-            .into_inner();
-        let mut io = Io { frames, incoming };
-        assert!(matches!(io.next().await, Some(Frame::Opened(_))));
-        io
+            };
+            frames.send(first).await.expect("queued");
+            let mut incoming = client.io(ReceiverStream::new(queue)).await?.into_inner();
+            match incoming.message().await?.and_then(|frame| frame.body) {
+                Some(Frame::Opened(opened)) => Ok((Io { frames, incoming }, opened)),
+                other => panic!("{other:?} instead of Opened"),
+            }
+        }
+    }
+
+    /// The next response, or why there is none any more.
+    pub async fn try_next(&mut self) -> Result<pb::Response, tonic::Status> {
+        let cut = || tonic::Status::unavailable("cut");
+        self.responses.message().await?.ok_or_else(cut)
+    }
+
+    /// Asks without waiting for an answer; false when the session is gone.
+    pub async fn try_send(&mut self, body: Command) -> bool {
+        self.last_id += 1;
+        let command = pb::Command {
+            id: self.last_id,
+            body: Some(body),
+        };
+        self.commands.send(command).await.is_ok()
     }
 }
 
 pub struct Io {
-    frames: mpsc::Sender<pb::IoFrame>,
-    incoming: Streaming<pb::IoFrame>,
+    pub frames: mpsc::Sender<pb::IoFrame>,
+    pub incoming: Streaming<pb::IoFrame>,
 }
 
 impl Io {
