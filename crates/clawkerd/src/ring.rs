@@ -192,6 +192,10 @@ impl Reader {
         })
     }
 
+    pub fn capacity(&self) -> u64 {
+        self.map.data_len() as u64
+    }
+
     /// First offset that is still there.
     pub fn tail(&self) -> u64 {
         self.map.counter(TAIL).load(Ordering::SeqCst)

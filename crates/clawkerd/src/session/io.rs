@@ -19,6 +19,7 @@ use tonic::{Status, Streaming};
 use super::convert;
 use super::hub::{Hub, Mirror};
 use crate::halves::{STDIN_CHUNK, STDIN_WINDOW, Stream, ToInit};
+use crate::ring;
 
 const OPEN: Duration = Duration::from_secs(10);
 /// Data frames that wait for the stream.
@@ -47,6 +48,13 @@ pub async fn attach(
         stdout_first: first(Stream::Stdout),
         stderr_first: first(Stream::Stderr),
         stdin_taken: exec.report.borrow().stdin_taken,
+        ring: exec
+            .rings
+            .iter()
+            .flatten()
+            .map(ring::Reader::capacity)
+            .min()
+            .unwrap_or(0),
     };
     let taken = opened.stdin_taken;
     let _ = to.try_send(frame(Body::Opened(opened)));

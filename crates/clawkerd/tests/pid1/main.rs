@@ -8,6 +8,7 @@ mod host;
 mod plane;
 mod storm;
 mod trust;
+mod upgrade;
 
 use std::time::Instant;
 

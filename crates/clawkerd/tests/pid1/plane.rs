@@ -121,7 +121,7 @@ impl Plane {
         let name = rustls::pki_types::ServerName::try_from("clawkerd").expect("name");
         let connecting = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, socket);
         // TLS 1.3: a client learns of its refusal with its first read.
-        let tls = within(connecting).await.expect("handshake, on our side");
+        let tls = within(connecting).await.map_err(|error| error.to_string())?;
         let once = Arc::new(Mutex::new(Some(TokioIo::new(tls))));
         let connector = tower::service_fn(move |_: Uri| {
             let taken = once.lock().expect("lock").take();

@@ -197,6 +197,10 @@ impl Relay {
         };
         self.stdin.taken(opened.stdin_taken);
         let mut to_agent: VecDeque<IoFrame> = self.stdin.again().into();
+        // Said again: the last word may have been lost with the session, and a full ring waits for it.
+        for (stream, seen) in self.seen.into_iter().enumerate().filter(|(_, seen)| *seen > 0) {
+            to_agent.push_front(self.acknowledge(stream, seen));
+        }
         let mut to_operator: Option<(Bytes, usize, u64)> = None;
         let mut incoming_open = true;
         let mut exited: Option<Result<proto::Exited, SessionError>> = None;

@@ -266,7 +266,9 @@ async fn run(
         }
         Ok::<(), SessionError>(())
     };
-    let reading = read(session, &exec_id, &frames, incoming, deadline);
+    // Whoever goes on with this plan after us finds the whole of what is kept.
+    let unacknowledged = if opened.ring >= 2 * KEPT as u64 { KEPT as u64 } else { 0 };
+    let reading = read(session, &exec_id, &frames, incoming, unacknowledged, deadline);
     let ((), streams) = tokio::try_join!(feeding, reading)?;
     if streams.killed {
         let ended = async { Ok::<_, SessionError>((handle.exited().await?, handle.drained().await?)) };
@@ -307,6 +309,7 @@ async fn read(
     exec_id: &str,
     frames: &mpsc::Sender<IoFrame>,
     mut incoming: tonic::Streaming<IoFrame>,
+    unacknowledged: u64,
     deadline: Instant,
 ) -> Result<Streams, SessionError> {
     let mut streams = Streams::default();
@@ -352,7 +355,7 @@ async fn read(
         keep_end(kept, &data.bytes);
         let ack = io_frame::Body::Ack(proto::Ack {
             stream: stream.into(),
-            offset: data.offset + data.bytes.len() as u64,
+            offset: (data.offset + data.bytes.len() as u64).saturating_sub(unacknowledged),
         });
         if frames.send(IoFrame { body: Some(ack) }).await.is_err() {
             break;

@@ -487,6 +487,10 @@ pub struct Opened {
     /// Bytes of standard input that the exec has been given.
     #[prost(uint64, tag = "3")]
     pub stdin_taken: u64,
+    /// Bytes that each stream keeps: so many may be left unacknowledged before the exec is held back, or loses output.
+    /// Generation 2 and later; 0 before.
+    #[prost(uint64, tag = "4")]
+    pub ring: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Data {
@@ -498,6 +502,8 @@ pub struct Data {
     #[prost(bytes = "bytes", tag = "3")]
     pub bytes: ::prost::bytes::Bytes,
 }
+/// Said again after each Open for what the reader has: the last one may have been lost with the connection, and a ring
+/// that is full of what was read waits for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ack {
     #[prost(enumeration = "Stream", tag = "1")]
