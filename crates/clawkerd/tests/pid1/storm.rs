@@ -126,6 +126,10 @@ impl Stream {
             if self.echoes && sent == self.len && !std::mem::replace(&mut ended, true) {
                 say(&io, Frame::StdinEof(pb::StdinEof {})).await;
             }
+            if self.seen >= allowed && allowed < self.len {
+                io.frames.closed().await;
+                return self;
+            }
             let Ok(Some(frame)) = io.incoming.message().await else {
                 return self;
             };
