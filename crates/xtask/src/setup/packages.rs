@@ -28,7 +28,7 @@ impl Missing {
 
 pub fn missing(api: &Api, guests: &GuestToolchain) -> Missing {
     // Each package with what it is needed for.
-    let needed: [(&'static str, bool); 8] = [
+    let needed: [(&'static str, bool); 10] = [
         ("docker.io", which("dockerd").is_some() || api.answers()),
         ("iptables", which("iptables").is_some()),
         ("iproute2", which("ip").is_some()),
@@ -37,6 +37,9 @@ pub fn missing(api: &Api, guests: &GuestToolchain) -> Missing {
         ("libmnl-dev", library("libmnl")),
         ("pkg-config", which("pkg-config").is_some()),
         ("busybox-static", static_busybox()),
+        // The peers of tests/peers.
+        ("tini", which("tini").is_some()),
+        ("dumb-init", which("dumb-init").is_some()),
     ];
     let mut packages: Vec<&'static str> = needed
         .into_iter()
