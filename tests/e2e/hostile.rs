@@ -57,7 +57,7 @@ fn alone_a_new_session_half_is_never_readable() -> Result<()> {
         let half = agent
             .processes()?
             .into_iter()
-            .find(|p| p.command == "clawkerd session" && !seen.contains(&p.pid));
+            .find(|p| p.command.starts_with("clawkerd session ") && !seen.contains(&p.pid));
         let Some(half) = half else { continue };
         seen.push(half.pid);
         if let Some(pid) = Pid::from_raw(half.pid) {

@@ -23,4 +23,5 @@ mod starts;
 mod steps;
 mod tcp;
 mod trust;
+mod upgrade;
 mod world;

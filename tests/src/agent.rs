@@ -224,7 +224,10 @@ impl Agent<'_> {
     pub fn session_half(&self) -> Result<i32> {
         until("a session half", PATIENCE, || {
             let all = self.processes()?;
-            Ok(all.iter().find(|p| p.command == "clawkerd session").map(|p| p.pid))
+            Ok(all
+                .iter()
+                .find(|p| p.command.starts_with("clawkerd session "))
+                .map(|p| p.pid))
         })
     }
 

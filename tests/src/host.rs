@@ -98,7 +98,7 @@ impl Host {
     }
 
     fn libexec(&self) -> Result<PathBuf> {
-        if self.setup.compromised || self.setup.wrapped.is_some() {
+        if self.setup.compromised || self.setup.wrapped.is_some() || self.setup.older {
             return Ok(self.dir.path().join("libexec"));
         }
         bins::libexec()
@@ -112,10 +112,18 @@ impl Host {
         if let Some(script) = &self.setup.wrapped {
             return fs::write(libexec.join("agent/clawkerd"), script).context("replacing clawkerd");
         }
+        if self.setup.older {
+            return another_build(&real.join("agent/clawkerd"), &libexec.join("agent/clawkerd"));
+        }
         let adversary = bins::adversary_dir()?.join(bins::ADVERSARY);
         fs::copy(adversary, libexec.join("agent/clawkerd")).context("replacing clawkerd")?;
         fs::copy(real.join("agent/clawkerd"), libexec.join("agent/clawkerd.real")).context("keeping clawkerd")?;
         Ok(())
+    }
+
+    /// The next control plane finds another clawkerd beside it; agents keep the mount that they have.
+    pub fn update(&mut self) {
+        self.setup.older = false;
     }
 
     fn write_config(&self) -> Result<()> {
@@ -367,4 +375,21 @@ impl Drop for Host {
             eprintln!("removing what {} left: {error:#}", self.setup.prefix);
         }
     }
+}
+
+/// The same program under an older build's name.
+fn another_build(from: &Path, to: &Path) -> Result<()> {
+    let name = clawker_wire::CLAWKERD;
+    let older = name.replace("clawkerd ", "clawkerd-");
+    let mut bytes = fs::read(from).context("reading clawkerd")?;
+    let mut at = 0;
+    let found = |bytes: &[u8]| bytes.windows(name.len()).position(|window| window == name.as_bytes());
+    while let Some(next) = found(&bytes[at..]) {
+        at += next;
+        bytes[at..at + name.len()].copy_from_slice(older.as_bytes());
+    }
+    anyhow::ensure!(at > 0, "clawkerd doesn't hold its name");
+    fs::write(to, bytes).context("replacing clawkerd")?;
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(to, executable).context("replacing clawkerd")
 }

@@ -23,4 +23,4 @@ pub mod session;
 pub mod user;
 
 /// What `--version` and HelloAck say.
-pub const BUILD: &str = concat!("clawkerd ", env!("CARGO_PKG_VERSION"));
+pub const BUILD: &str = clawker_wire::CLAWKERD;

@@ -32,6 +32,8 @@ pub struct Core {
     pub started_ms: u64,
     /// The folder with `clawkerd` that every container gets at `/.clawker`.
     pub agent_dir: PathBuf,
+    /// The session half in it, once an agent has needed it.
+    pub half: tokio::sync::OnceCell<crate::agent::SessionHalf>,
     pub store: Store,
     pub docker: Docker,
     pub engine: EngineInfo,

@@ -161,6 +161,7 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         life,
         started_ms: now_ms(),
         agent_dir: libexec.join("agent"),
+        half: tokio::sync::OnceCell::new(),
         store,
         docker,
         engine,

@@ -3,6 +3,8 @@
 //! Every kind is a struct. Bodies are additive: a field may be added with `#[serde(default)]`, none may
 //! change its meaning, because journals and compiled plugins outlive a release. No body holds a secret.
 
+mod reason;
+
 use serde::{Deserialize, Serialize};
 
 use crate::identity::RotationPhase;
@@ -11,6 +13,8 @@ use crate::{
     Action, AgentSpec, Axis, ContainerId, Containment, FullName, OnOrphan, PluginDigest, RunId, Start, Thumbprint,
     Verdict,
 };
+
+pub use self::reason::{InitFailure, SessionFailure, UntrustedReason};
 
 /// A row of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +207,10 @@ events! {
     /// An agent was longer without us than its lease; this is what became of it meanwhile.
     LeaseLost { seconds: u32, #[serde(default)] then: OnOrphan, }
     SessionHalfStopped { lives: u32, }
+    /// Its session half is of another build than this control plane's, and is about to be replaced.
+    SessionHalfUpgrading { from: String, to: String, }
+    /// What its session half is after that: `to`, or still the other one.
+    SessionHalfUpgraded { build: String, taken: bool, }
     /// A policy was asked about `seq` and answered, or failed to.
     PolicyDecided {
         policy: String,
@@ -292,79 +300,6 @@ pub struct RegistryRow {
     pub previous_thumbprint: Option<Thumbprint>,
     pub registered_at_ms: u64,
 }
-
-/// Why a cycle of session attempts was closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionFailure {
-    ConnectTotalTimeout,
-    ContainerNotRunning,
-    FdCeiling,
-}
-
-/// Why an agent isn't trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UntrustedReason {
-    ChainInvalid,
-    CertMalformed,
-    CertExpired,
-    PossessionUnproven,
-    EkuInvalid,
-    CnMismatch,
-    SanMismatch,
-    LabelMismatch,
-    PeerMismatch,
-    ThumbprintMismatch,
-    GenerationReplayed,
-    RegisterFailed,
-    InitBypassed,
-    RegistryUnavailable,
-}
-
-impl UntrustedReason {
-    /// Every reason, in the order of their definition.
-    pub const ALL: [Self; 14] = [
-        Self::ChainInvalid,
-        Self::CertMalformed,
-        Self::CertExpired,
-        Self::PossessionUnproven,
-        Self::EkuInvalid,
-        Self::CnMismatch,
-        Self::SanMismatch,
-        Self::LabelMismatch,
-        Self::PeerMismatch,
-        Self::ThumbprintMismatch,
-        Self::GenerationReplayed,
-        Self::RegisterFailed,
-        Self::InitBypassed,
-        Self::RegistryUnavailable,
-    ];
-}
-
-/// Why an init step, and with it the plan, failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InitFailure {
-    ExitNonzero,
-    Timeout,
-    StartFailed,
-    SessionLost,
-    PluginFailed,
-    PluginDenied,
-}
-
-macro_rules! snake_display {
-    ($($type:ty),*) => {$(
-        impl std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                // serde already knows the wire word; one spelling, one place.
-                self.serialize(f)
-            }
-        }
-    )*};
-}
-snake_display!(SessionFailure, UntrustedReason, InitFailure, Seen, Axis);
 
 #[cfg(test)]
 mod tests {

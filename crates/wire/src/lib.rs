@@ -12,6 +12,9 @@ pub const PROTOCOL: u32 = 2;
 /// The lowest: an agent keeps its session half for as long as it runs, unless that is upgraded.
 pub const OLDEST_PROTOCOL: u32 = 1;
 
+/// The build of clawkerd that belongs to this one: what `clawkerd --version` and HelloAck say.
+pub const CLAWKERD: &str = concat!("clawkerd ", env!("CARGO_PKG_VERSION"));
+
 /// Most bytes of an exec's stream in one `Data` frame.
 pub const MAX_DATA: usize = 64 * 1024;
 

@@ -31,6 +31,8 @@ pub struct Setup {
     pub(super) compromised: bool,
     /// A script in clawkerd's place.
     pub(super) wrapped: Option<String>,
+    /// Agents get a clawkerd of another build than the control plane's.
+    pub(super) older: bool,
 }
 
 impl Setup {
@@ -53,6 +55,7 @@ impl Setup {
             engine: None,
             compromised: false,
             wrapped: None,
+            older: false,
         })
     }
 
@@ -70,6 +73,7 @@ impl Setup {
             engine: None,
             compromised: false,
             wrapped: None,
+            older: false,
         }
     }
 
@@ -114,6 +118,13 @@ impl Setup {
         self
     }
 
+    /// What agents get is clawkerd under the name of another build, until [`Host::update`].
+    #[must_use]
+    pub fn older(mut self) -> Self {
+        self.older = true;
+        self
+    }
+
     pub fn network(&self) -> &str {
         &self.network
     }
@@ -153,7 +164,7 @@ impl Setup {
             events: RefCell::default(),
         };
         fs::create_dir(host.shared_dir())?;
-        if host.setup.compromised || host.setup.wrapped.is_some() {
+        if host.setup.compromised || host.setup.wrapped.is_some() || host.setup.older {
             host.replace_clawkerd()?;
         }
         host.write_config()?;

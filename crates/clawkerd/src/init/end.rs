@@ -57,10 +57,12 @@ impl Supervisor {
             None => {}
             Some(_) if deadly && self.agent_is_frozen() => self.kill_agent(),
             Some(main) => {
-                let signo = if signo == libc::SIGTERM {
-                    main.stop_signal
-                } else {
-                    signo
+                let signo = match signo {
+                    libc::SIGTERM => main.stop_signal,
+                    // The command leads a session of its own, where the kernel drops a stop that a terminal might have
+                    // sent, because no shell is left to end it. The one that can't be dropped means the same.
+                    libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => libc::SIGSTOP,
+                    other => other,
                 };
                 let pid = main.pid;
                 // Its group, as a terminal would; itself, if it left the group.

@@ -133,7 +133,9 @@ async fn a_signal_finds_those_that_left_session_group_and_parent_and_nobody_else
             .filter(|(pid, _)| line(pid) == format!("sleep\0{wanted}\0").as_bytes())
             .count()
     };
-    assert_eq!((running("301"), running("302")), (1, 1));
+    eventually("both sleep", || {
+        ((running("301"), running("302")) == (1, 1)).then_some(())
+    });
     let reached = signalled(&mut session, "daemon", 9).await;
     assert_eq!((reached.processes, reached.strays.len()), (1, 0));
     eventually("the daemon is gone", || (running("302") == 0).then_some(()));

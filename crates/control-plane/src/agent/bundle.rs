@@ -204,6 +204,7 @@ pub async fn send(
     start: u64,
     generation: u64,
     bundle: Option<OwnedFd>,
+    half: Option<OwnedFd>,
     cgroup: &AgentCgroup,
 ) -> Result<(), AgentError> {
     let fail = |source| AgentError::Preamble { source };
@@ -212,6 +213,10 @@ pub async fn send(
     if let Some(bundle) = bundle {
         descriptors.push(Descriptor::Bundle);
         fds.push(bundle);
+    }
+    if let Some(half) = half {
+        descriptors.push(Descriptor::SessionHalf);
+        fds.push(half);
     }
     let message = ServerPreamble {
         wire: preamble::WIRE,

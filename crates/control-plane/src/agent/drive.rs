@@ -176,6 +176,7 @@ pub async fn drive(
     let distrusted = match (trusted, record, peer.claims) {
         (Ok(()), Some(record), Some(claims)) => {
             ctx.trust().await?;
+            ctx.upgrade(&session, &ack).await?;
             ctx.session.send_replace(Some(session.clone()));
             let served = ctx
                 .serve(record, ack, &session, claims, generation, &mut line, main_exited)

@@ -24,6 +24,7 @@ pub mod session;
 mod status;
 mod task;
 mod tls_conn;
+mod upgrade;
 
 use std::io;
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ pub use listen::{IN_CONTAINER, RunDir};
 pub use prepare::without_secrets;
 pub use session::{ExecHandle, Session, SessionError};
 pub use status::{AgentHandle, AgentStatus, ContainerState, ExitStatus, Hold, SessionState, Trust};
+pub use upgrade::SessionHalf;
 
 /// What went wrong around an agent. None of it ends the control plane.
 #[derive(Debug, thiserror::Error)]

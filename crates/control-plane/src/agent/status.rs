@@ -5,6 +5,7 @@ use clawker_model::{ContainerId, FullName};
 use tokio::sync::{Notify, watch};
 
 use super::session::Session;
+use super::upgrade::Upgrade;
 
 /// The state of an agent, for people and programs. Published by its task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub struct AgentStatus {
     pub command_running: bool,
     /// It asked for more identity bundles than a start gets, which was said.
     pub bundles_exhausted: bool,
+    pub upgrade: Upgrade,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,7 @@ impl AgentStatus {
             last_seen_ms: 0,
             command_running: false,
             bundles_exhausted: false,
+            upgrade: Upgrade::default(),
         }
     }
 }

@@ -36,7 +36,7 @@ every_kind! {
     InitStepCompleted InitStepFailed InitCompleted InitFailed AgentReadyIntended AgentReadySent MainExited ReapDegraded
     ContainerStarted ContainerDied ContainerPaused ContainerUnpaused ContainerOom ContainerDestroyed ContainerHealth
     ContainerNetworkConnected NetnsShared ExecStarted ExecExited EgressDenied ThresholdCrossed LeaseLost
-    SessionHalfStopped PolicyDecided ContainmentAsked ActionIntended ActionApplied ActionFailed Released
+    SessionHalfStopped SessionHalfUpgrading SessionHalfUpgraded PolicyDecided ContainmentAsked ActionIntended ActionApplied ActionFailed Released
     PluginInstalled PluginQuarantined SubsystemDegraded SubsystemRecovered IdentityRotated IdentityConfirmed
     IdentityRecovered IdentityLeaked IdentityRevoked AuthorityRotated
     OperatorCommand RestartPlanned RestartsEnded RestartsBegun
@@ -54,7 +54,7 @@ macro_rules! changes_nothing {
 
 changes_nothing! {
     ActionIntended AuthorityRotated BundleIssued ContainerNetworkConnected ContainerOom EgressDenied
-    ExecStarted InitEffectIntended NetnsShared OperatorCommand PolicyDecided RestartPlanned RestartsBegun RestartsEnded
+    ExecStarted InitEffectIntended NetnsShared SessionHalfUpgrading OperatorCommand PolicyDecided RestartPlanned RestartsBegun RestartsEnded
     ThresholdCrossed
 }
 
@@ -71,4 +71,4 @@ macro_rules! shows_life {
     };
 }
 
-shows_life! { IdentityConfirmed IdentityRecovered ExecExited InitEffectDone LeaseLost SessionHalfStopped }
+shows_life! { IdentityConfirmed IdentityRecovered ExecExited InitEffectDone LeaseLost SessionHalfStopped SessionHalfUpgraded }

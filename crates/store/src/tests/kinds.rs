@@ -28,6 +28,8 @@ const NOT_PROJECTED: &[&str] = &[
     "ThresholdCrossed",
     "LeaseLost",
     "SessionHalfStopped",
+    "SessionHalfUpgrading",
+    "SessionHalfUpgraded",
     "ActionIntended",
     "ActionApplied",
     "ActionFailed",

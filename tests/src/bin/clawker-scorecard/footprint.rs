@@ -51,7 +51,10 @@ fn sleeper<'h>(bench: &Bench, host: &'h Host, n: usize) -> Result<Agent<'h>> {
 fn halves(container: &str, init: i32) -> Result<Vec<i32>> {
     let session = wait::until("a session half", wait::PATIENCE, || {
         let all = processes_of(container)?;
-        Ok(all.iter().find(|p| p.command == "clawkerd session").map(|p| p.pid))
+        Ok(all
+            .iter()
+            .find(|p| p.command.starts_with("clawkerd session "))
+            .map(|p| p.pid))
     })?;
     Ok(vec![init, session])
 }

@@ -39,7 +39,8 @@ impl Context {
                 }
             },
         };
-        bundle::send(stream, self.start, identity.generation, sealed, &cgroup).await?;
+        let half = self.announced_half().await;
+        bundle::send(stream, self.start, identity.generation, sealed, half, &cgroup).await?;
         Ok(identity)
     }
 

@@ -120,6 +120,8 @@ pub fn body(kind: &str, c: u8, n: u64) -> Value {
         "RestartsBegun" => json!({"container": c, "by": "operator:uid:0"}),
         "LeaseLost" => json!({"seconds": 1}),
         "SessionHalfStopped" => json!({"lives": 1}),
+        "SessionHalfUpgrading" => json!({"from": "clawkerd 0", "to": "clawkerd 1"}),
+        "SessionHalfUpgraded" => json!({"build": "clawkerd 1", "taken": true}),
         "PolicyDecided" => json!({"policy": "p", "digest": digest, "seq": 1, "verdicts": [], "unavailable": null,
             "fuel": 1, "micros": 1, "state_before": "", "state_after": ""}),
         "ContainmentAsked" => json!({"asked": ended, "cause": {"by": "host", "action": {"action": "freeze"},

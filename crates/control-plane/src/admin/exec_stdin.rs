@@ -1,0 +1,122 @@
+//! Standard input of an operator's exec on its way to clawkerd: kept until it is taken, so that another session can be
+//! told what the lost one wasn't.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use clawker_wire::MAX_DATA;
+use clawker_wire::session::{self as proto, IoFrame, Stream, io_frame};
+
+/// Most bytes of standard input that are on their way. clawkerd keeps 256 KiB.
+const STDIN_WINDOW: usize = 128 * 1024;
+
+/// Standard input on its way: what was sent and isn't taken yet, and whether it is at its end.
+#[derive(Debug, Default)]
+pub struct Stdin {
+    /// Offset of the first byte in `kept`.
+    base: u64,
+    kept: VecDeque<Bytes>,
+    len: usize,
+    pub eof: bool,
+}
+
+impl Stdin {
+    pub fn push(&mut self, bytes: Bytes) -> Vec<IoFrame> {
+        let mut frames = Vec::new();
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.eof {
+            let piece = rest.split_to(rest.len().min(MAX_DATA));
+            frames.push(stdin_frame(self.base + self.len as u64, piece.clone()));
+            self.len += piece.len();
+            self.kept.push_back(piece);
+        }
+        frames
+    }
+
+    /// Everything below `offset` has arrived.
+    pub fn taken(&mut self, offset: u64) {
+        while let Some(mut first) = self.kept.pop_front() {
+            let end = self.base + first.len() as u64;
+            if end <= offset {
+                self.len -= first.len();
+                self.base = end;
+                continue;
+            }
+            let done = usize::try_from(offset.saturating_sub(self.base)).unwrap_or_default();
+            let left = first.split_off(done);
+            self.base += done as u64;
+            self.len -= done;
+            self.kept.push_front(left);
+            return;
+        }
+    }
+
+    /// All that a new session has to be told.
+    pub fn again(&self) -> Vec<IoFrame> {
+        let mut at = self.base;
+        let mut frames = Vec::new();
+        for piece in &self.kept {
+            frames.push(stdin_frame(at, piece.clone()));
+            at += piece.len() as u64;
+        }
+        if self.eof {
+            frames.push(frame(io_frame::Body::StdinEof(proto::StdinEof {})));
+        }
+        frames
+    }
+
+    pub fn full(&self) -> bool {
+        self.len >= STDIN_WINDOW
+    }
+}
+
+fn stdin_frame(offset: u64, bytes: Bytes) -> IoFrame {
+    frame(io_frame::Body::Data(proto::Data {
+        stream: Stream::Stdin.into(),
+        offset,
+        bytes,
+    }))
+}
+
+pub fn frame(body: io_frame::Body) -> IoFrame {
+    IoFrame { body: Some(body) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(frames: &[IoFrame]) -> Vec<(u64, usize)> {
+        let data = |frame: &IoFrame| match &frame.body {
+            Some(io_frame::Body::Data(data)) => Some((data.offset, data.bytes.len())),
+            _ => None,
+        };
+        frames.iter().filter_map(data).collect()
+    }
+
+    #[test]
+    fn input_goes_in_pieces_and_is_kept_until_it_is_taken() {
+        let mut stdin = Stdin::default();
+        assert_eq!(
+            sent(&stdin.push(vec![0; MAX_DATA + 10].into())),
+            [(0, MAX_DATA), (MAX_DATA as u64, 10)]
+        );
+        assert!(!stdin.full());
+        stdin.push(vec![0; MAX_DATA].into());
+        assert!(stdin.full());
+        stdin.taken(MAX_DATA as u64 + 4);
+        assert!(!stdin.full());
+        assert_eq!(
+            sent(&stdin.again()),
+            [(MAX_DATA as u64 + 4, 6), (MAX_DATA as u64 + 10, MAX_DATA)]
+        );
+        // An older word changes nothing.
+        stdin.taken(3);
+        assert_eq!(sent(&stdin.again())[0], (MAX_DATA as u64 + 4, 6));
+        stdin.taken(u64::MAX);
+        assert_eq!(stdin.again().len(), 0);
+        stdin.eof = true;
+        assert_eq!(stdin.again().len(), 1);
+        assert!(stdin.push(vec![1].into()).is_empty(), "nothing follows the end");
+    }
+}
