@@ -1,7 +1,6 @@
 //! A control plane of another build: its agents get its session half, and go on.
 
 use anyhow::{Result, ensure};
-use clawker_tests::Host;
 use clawker_tests::host::Setup;
 use clawker_tests::wait::{PATIENCE, until_true};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clawker_proc::poll::PollSet;
 use clawker_proc::signal::SignalFd;
 use clawker_proc::wait::Ended;
-use clawker_proc::{harden, wait};
+use clawker_proc::{harden, signal, wait};
 use rustix::event::PollFlags;
 
 use super::absence::{Absence, Due};
@@ -102,6 +102,8 @@ impl Supervisor {
     /// First of all: not readable by anybody, and no signal unhandled.
     pub fn new(options: Options) -> io::Result<Self> {
         harden::undumpable()?;
+        // Whoever starts a container may have SIGCHLD ignored: then the kernel would reap, and no end be known.
+        signal::reset()?;
         let signals = SignalFd::block_all()?;
         // The agent's command gets the terminal; a hang-up that comes of letting go is ours alone.
         terminal::give_up();

@@ -5,13 +5,14 @@ use crate::inits::PEERS;
 use crate::known::Area::{Conduct, Default, Ends, Received};
 use crate::known::Known;
 
-const FORWARDS_ALL: &str = "clawkerd forwards whatever it is sent but CHLD; tini keeps what a fault raises, and ignores \
-                            the terminal's two so that it can hand the terminal over";
+const FORWARDS_ALL: &str = "clawkerd forwards whatever it is sent but CHLD; tini keeps what a fault raises";
 const GROUP: &str = "clawkerd signals the command's group, as `tini -g` and dumb-init do: a shell's children hear of a \
                      stop too";
-const STOP: &str = "BUG: the command leads a session of its own, so its group is orphaned and the kernel drops a TSTP, TTIN \
-                    or TTOU that is left at its default; dumb-init sends STOP instead, and tini's command is in \
-                    init's session";
+const STOP: &str = "clawkerd does as dumb-init: the command leads a session of its own, where the kernel would drop a \
+                    TSTP, TTIN or TTOU that is left at its default, so STOP is sent instead; tini's command is in \
+                    init's session, and of TTIN and TTOU tini takes no notice, to hand the terminal over";
+const STOP_SINGLE: &str =
+    "clawkerd does as dumb-init without that option, which sends STOP to the session that it has made";
 const OWN_SESSION: &str = "clawkerd gives the command a session, as dumb-init does, and with it the terminal";
 
 pub const TABLE: &[Known] = &[
@@ -19,7 +20,7 @@ pub const TABLE: &[Known] = &[
         area: Received,
         peers: &[Tini, TiniGroup],
         seen_in: "pipes, alone; terminal, alone",
-        of: "ILL, TRAP, ABRT, BUS, FPE, SEGV, TTIN, TTOU, SYS",
+        of: "ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS",
         clawkerd: "received: command",
         theirs: "nobody",
         why: FORWARDS_ALL,
@@ -28,7 +29,7 @@ pub const TABLE: &[Known] = &[
         area: Received,
         peers: &[Tini, TiniGroup],
         seen_in: "pipes, tree; terminal, tree",
-        of: "ILL, TRAP, ABRT, BUS, FPE, SEGV, TTIN, TTOU, SYS",
+        of: "ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS",
         clawkerd: "received: command, child, grandchild",
         theirs: "nobody",
         why: FORWARDS_ALL,
@@ -37,7 +38,7 @@ pub const TABLE: &[Known] = &[
         area: Received,
         peers: &[Tini],
         seen_in: "pipes, tree; terminal, tree",
-        of: "all but ILL, TRAP, ABRT, BUS, FPE, SEGV, CHLD, TTIN, TTOU, SYS",
+        of: "all but ILL, TRAP, ABRT, BUS, FPE, SEGV, CHLD, TSTP, TTIN, TTOU, SYS",
         clawkerd: "received: command, child, grandchild",
         theirs: "received: command",
         why: GROUP,
@@ -46,28 +47,73 @@ pub const TABLE: &[Known] = &[
         area: Received,
         peers: &[DumbSingle],
         seen_in: "pipes, tree; terminal, tree",
-        of: "all but CHLD",
+        of: "all but CHLD, TSTP, TTIN, TTOU",
         clawkerd: "received: command, child, grandchild",
         theirs: "received: command",
         why: GROUP,
     },
     Known {
         area: Received,
-        peers: &[Dumb],
+        peers: &[Tini, TiniGroup],
         seen_in: "pipes, alone; terminal, alone",
-        of: "TSTP, TTIN, TTOU",
-        clawkerd: "received: command",
-        theirs: "stopped: command",
+        of: "TSTP",
+        clawkerd: "stopped: command",
+        theirs: "received: command",
         why: STOP,
     },
     Known {
         area: Received,
-        peers: &[Dumb],
+        peers: &[Tini],
+        seen_in: "pipes, tree; terminal, tree",
+        of: "TSTP",
+        clawkerd: "stopped: command, child, grandchild",
+        theirs: "received: command",
+        why: STOP,
+    },
+    Known {
+        area: Received,
+        peers: &[TiniGroup],
+        seen_in: "pipes, tree; terminal, tree",
+        of: "TSTP",
+        clawkerd: "stopped: command, child, grandchild",
+        theirs: "received: command, child, grandchild",
+        why: STOP,
+    },
+    Known {
+        area: Received,
+        peers: &[Tini, TiniGroup],
+        seen_in: "pipes, alone; terminal, alone",
+        of: "TTIN, TTOU",
+        clawkerd: "stopped: command",
+        theirs: "nobody",
+        why: STOP,
+    },
+    Known {
+        area: Received,
+        peers: &[Tini, TiniGroup],
+        seen_in: "pipes, tree; terminal, tree",
+        of: "TTIN, TTOU",
+        clawkerd: "stopped: command, child, grandchild",
+        theirs: "nobody",
+        why: STOP,
+    },
+    Known {
+        area: Received,
+        peers: &[DumbSingle],
+        seen_in: "pipes, alone; terminal, alone",
+        of: "TSTP, TTIN, TTOU",
+        clawkerd: "stopped: command",
+        theirs: "received: command",
+        why: STOP_SINGLE,
+    },
+    Known {
+        area: Received,
+        peers: &[DumbSingle],
         seen_in: "pipes, tree; terminal, tree",
         of: "TSTP, TTIN, TTOU",
-        clawkerd: "received: command, child, grandchild",
-        theirs: "stopped: command, child, grandchild",
-        why: STOP,
+        clawkerd: "stopped: command, child, grandchild",
+        theirs: "received: command",
+        why: STOP_SINGLE,
     },
     Known {
         area: Default,
@@ -82,19 +128,19 @@ pub const TABLE: &[Known] = &[
         area: Default,
         peers: &[Tini, TiniGroup],
         seen_in: "pipes; terminal",
-        of: "TSTP",
-        clawkerd: "runs on",
-        theirs: "stopped, goes on after CONT to init",
+        of: "TTIN, TTOU",
+        clawkerd: "stopped, goes on after CONT to init",
+        theirs: "runs on",
         why: STOP,
     },
     Known {
         area: Default,
-        peers: &[Dumb],
+        peers: &[DumbSingle],
         seen_in: "pipes; terminal",
         of: "TSTP, TTIN, TTOU",
-        clawkerd: "runs on",
-        theirs: "stopped, goes on after CONT to init",
-        why: STOP,
+        clawkerd: "stopped, goes on after CONT to init",
+        theirs: "runs on",
+        why: STOP_SINGLE,
     },
     Known {
         area: Default,
@@ -163,12 +209,11 @@ pub const TABLE: &[Known] = &[
     },
     Known {
         area: Conduct,
-        peers: &[Dumb, DumbSingle],
+        peers: &[Tini, TiniGroup],
         seen_in: "SIGCHLD ignored before init",
         of: "a command that exits 0",
-        clawkerd: "init stays",
-        theirs: "init exits 0",
-        why: "neither clawkerd nor tini undoes it, so the kernel reaps for them and the end isn't told; dumb-init sets a \
-              handler",
+        clawkerd: "init exits 0",
+        theirs: "init stays",
+        why: "clawkerd undoes it, as dumb-init does; under tini the kernel reaps and the end isn't told",
     },
 ];
