@@ -16,6 +16,7 @@ fn a_running_agents_session_half_is_upgraded_and_its_command_goes_on() -> Result
     let half = agent.session_half()?;
     host.update();
     let mark = host.mark();
+    host.stop_control_plane()?;
     host.restart_control_plane()?;
     let row = host.expect_event_after(mark, "SessionHalfUpgrading", |row| row.body["from"] != row.body["to"])?;
     let old = row.body["from"].clone();
@@ -29,6 +30,7 @@ fn a_running_agents_session_half_is_upgraded_and_its_command_goes_on() -> Result
     ensure!(agent.times_printed("begun")? == 1, "the command was started again");
     // Once is enough: the next control plane finds its own build.
     let mark = host.mark();
+    host.stop_control_plane()?;
     host.restart_control_plane()?;
     let agent = host.existing("a");
     agent.expect_session()?;
@@ -38,6 +40,6 @@ fn a_running_agents_session_half_is_upgraded_and_its_command_goes_on() -> Result
         .into_iter()
         .any(|row| row.seq > mark && row.kind == "SessionHalfUpgrading");
     ensure!(!again, "upgraded to what it is already");
-    host.cli(["stop", "a"])?.ok()?;
+    host.cli(["stop", &agent.short()])?.ok()?;
     agent.expect_exited(7)
 }

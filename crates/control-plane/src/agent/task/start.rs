@@ -15,7 +15,7 @@ use super::{AgentTask, CYCLE, Life};
 use crate::agent::AgentError;
 use crate::agent::attest::Init;
 use crate::agent::ended::Ended;
-use crate::agent::status::{AgentStatus, ContainerState, ExitStatus, SessionState};
+use crate::agent::status::{AgentStatus, ContainerState, ExitStatus, SessionState, Trust};
 use crate::core::now_ms;
 
 impl AgentTask {
@@ -99,8 +99,12 @@ impl AgentTask {
 
     pub(super) async fn end_life(&mut self) {
         let Some(life) = self.life.take() else { return };
-        // Looked at before the connection is ended.
-        let connected = self.status.borrow().session != SessionState::Connecting;
+        // Looked at before the connection is ended. One that was judged had a session: who connects now may be the next
+        // start already, when the engine told of the end late.
+        let connected = {
+            let status = self.status.borrow();
+            status.session != SessionState::Connecting || status.trust != Trust::Unknown
+        };
         self.driving.shutdown().await;
         self.session.send_replace(None);
         self.lost = None;
