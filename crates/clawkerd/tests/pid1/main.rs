@@ -6,6 +6,7 @@ mod execs;
 mod frozen;
 mod host;
 mod plane;
+mod recorded;
 mod storm;
 mod trust;
 mod upgrade;

@@ -116,6 +116,10 @@ impl Plane {
 
     /// The next connection, greeted: h2 on it, answered once so that the handshake is certainly over.
     pub async fn connected(&self) -> Result<SessionServiceClient<Channel>, String> {
+        self.channel().await.map(SessionServiceClient::new)
+    }
+
+    pub async fn channel(&self) -> Result<Channel, String> {
         let socket = within(self.greeted()).await;
         let config = session_client(&self.own, CaptureSlot::default()).expect("config");
         let name = rustls::pki_types::ServerName::try_from("clawkerd").expect("name");
@@ -135,7 +139,7 @@ impl Plane {
         let mut client = SessionServiceClient::new(channel.clone());
         match client.io(tokio_stream::empty()).await {
             // Refused by the service, so the service was reached.
-            Err(status) if status.code() == tonic::Code::FailedPrecondition => Ok(SessionServiceClient::new(channel)),
+            Err(status) if status.code() == tonic::Code::FailedPrecondition => Ok(channel),
             Err(status) => Err(status.to_string()),
             Ok(_) => Err("Io without Open was accepted".to_owned()),
         }
