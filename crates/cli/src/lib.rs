@@ -17,6 +17,7 @@ pub mod parse;
 mod progress;
 pub mod project;
 mod relay;
+mod resume;
 mod session;
 mod table;
 pub mod term;

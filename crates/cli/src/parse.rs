@@ -31,6 +31,8 @@ pub enum ParseError {
     Egress,
     #[error("not a port to publish: give [[ADDR:]PORT:]PORT[/tcp|udp]")]
     Publish,
+    #[error("not an id: give 1 to 64 letters, digits, `-`, `_` or `.`")]
+    ExecId,
     #[error("not a point in time: give 10m, 2h30m, an RFC 3339 time, or an event's number")]
     Since,
 }
@@ -210,6 +212,15 @@ pub fn egress(text: &str) -> Result<String, ParseError> {
     match text {
         "open" => Ok("open".to_owned()),
         _ => destination(text).map(|rule| rule.to_string()),
+    }
+}
+
+/// What a person may call an exec.
+pub fn exec_id(text: &str) -> Result<String, ParseError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    match (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err(ParseError::ExecId),
     }
 }
 

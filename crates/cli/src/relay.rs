@@ -24,6 +24,7 @@ use tonic::Status;
 
 use crate::error::{CommandError, is_cut};
 use crate::progress::Progress;
+use crate::resume::Resume;
 use crate::term::{RawGuard, Signal, Signals, Size, Term, output_error};
 
 const CHUNK: usize = 32 * 1024;
@@ -39,6 +40,8 @@ pub enum Say {
     Eof,
     Resize(Size),
     Signal(u32),
+    /// Bytes of stdout and stderr that are written.
+    Has([u64; 2]),
 }
 
 /// From the command, and from whoever prepares it.
@@ -46,6 +49,10 @@ pub enum Heard {
     Doing(String),
     Step(PlanProgress),
     Ready,
+    /// Input is wanted from this offset.
+    Opened(u64),
+    /// Input below this offset is with the command.
+    Taken(u64),
     Out(Bytes),
     Err(Bytes),
     OutputEnded,
@@ -88,6 +95,8 @@ pub struct Relay {
     interrupts: u32,
     to_send: VecDeque<Say>,
     guard: Option<RawGuard>,
+    /// Of a command that another connection can go on with.
+    pub resume: Option<Resume>,
     pub progress: Progress,
 }
 
@@ -103,6 +112,7 @@ impl Relay {
             interrupts: 0,
             to_send: VecDeque::new(),
             guard: None,
+            resume: None,
             progress,
         }
     }
@@ -129,7 +139,11 @@ impl Relay {
             {
                 return Ok(End::Exit(exit));
             }
-            let reads = self.forward_stdin && !self.stdin_ended && self.to_send.is_empty() && exit.is_none();
+            if out.is_none() && self.to_send.is_empty() {
+                self.to_send.extend(self.resume.as_mut().and_then(Resume::word));
+            }
+            let wanted = self.resume.as_ref().is_none_or(Resume::takes_input);
+            let reads = self.forward_stdin && !self.stdin_ended && self.to_send.is_empty() && exit.is_none() && wanted;
             let sends = !self.to_send.is_empty() && say.is_some();
             let Term {
                 stdin, stdout, stderr, ..
@@ -156,16 +170,22 @@ impl Relay {
                 }
                 written = writing => match written {
                     Ok(n) if n > 0 => {
-                        out = out.take().and_then(|(mut bytes, to)| {
-                            bytes.advance(n.min(bytes.len()));
-                            (!bytes.is_empty()).then_some((bytes, to))
-                        });
+                        if let Some((mut bytes, to)) = out.take() {
+                            let n = n.min(bytes.len());
+                            bytes.advance(n);
+                            self.wrote(&to, n);
+                            out = (!bytes.is_empty()).then_some((bytes, to));
+                        }
                         silent_at = Instant::now() + drain;
                     }
                     Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(output_error(&error)),
                     _ => {
-                        if let Some((_, To::Stdout)) = out.take() {
-                            self.output_closed();
+                        if let Some((bytes, to)) = out.take() {
+                            // Nobody will have it; it isn't waited for.
+                            self.wrote(&to, bytes.len());
+                            if matches!(to, To::Stdout) {
+                                self.output_closed();
+                            }
                         }
                     }
                 },
@@ -180,7 +200,13 @@ impl Relay {
                 },
                 read = stdin.read(&mut chunk), if reads => {
                     let message = match read {
-                        Ok(n) if n > 0 => Say::Stdin(Bytes::copy_from_slice(&chunk[..n])),
+                        Ok(n) if n > 0 => {
+                            let bytes = Bytes::copy_from_slice(&chunk[..n]);
+                            if let Some(resume) = &mut self.resume {
+                                resume.keep(bytes.clone());
+                            }
+                            Say::Stdin(bytes)
+                        }
                         // A stdin that can't be read has ended, for the command.
                         _ => {
                             self.stdin_ended = true;
@@ -192,7 +218,11 @@ impl Relay {
                 next = heard.next(), if out.is_none() => match next {
                     Some(Ok(Heard::Out(bytes))) if !bytes.is_empty() => {
                         self.progress.make_way();
-                        out = (!self.closed).then_some((bytes, To::Stdout));
+                        if self.closed {
+                            self.wrote(&To::Stdout, bytes.len());
+                        } else {
+                            out = Some((bytes, To::Stdout));
+                        }
                     }
                     Some(Ok(Heard::Err(bytes))) if !bytes.is_empty() => {
                         self.progress.make_way();
@@ -204,6 +234,18 @@ impl Relay {
                     Some(Ok(Heard::Ready)) => {
                         self.now_ready(term)?;
                         self.progress.running(term).await;
+                    }
+                    Some(Ok(Heard::Opened(offset))) => {
+                        self.opened(offset);
+                        if self.resume.as_ref().is_some_and(Resume::is_again) {
+                            self.progress.make_way();
+                            term.note("reconnected", "clawker: attached again; nothing is lost").await?;
+                        }
+                    }
+                    Some(Ok(Heard::Taken(offset))) => {
+                        if let Some(resume) = &mut self.resume {
+                            resume.taken(offset);
+                        }
                     }
                     Some(Ok(Heard::OutputEnded)) => output_ended = true,
                     Some(Ok(Heard::Exit(ended))) => {
@@ -226,13 +268,33 @@ impl Relay {
 
     /// What a new connection has to be told again.
     fn begin(&mut self, term: &Term) {
-        if self.stdin_ended && !self.to_send.contains(&Say::Eof) {
-            self.to_send.push_back(Say::Eof);
+        match &mut self.resume {
+            Some(resume) => {
+                resume.cut();
+                // Input goes again once it is known from where.
+                self.to_send.retain(|say| matches!(say, Say::Signal(_)));
+            }
+            None if self.stdin_ended && !self.to_send.contains(&Say::Eof) => self.to_send.push_back(Say::Eof),
+            None => {}
         }
         if self.raw
             && let Some(size) = term.world.size()
         {
             self.to_send.push_front(Say::Resize(size));
+        }
+    }
+
+    fn opened(&mut self, offset: u64) {
+        let Some(resume) = &mut self.resume else { return };
+        self.to_send.extend(resume.open(offset));
+        if self.stdin_ended {
+            self.to_send.push_back(Say::Eof);
+        }
+    }
+
+    fn wrote(&mut self, to: &To, bytes: usize) {
+        if let Some(resume) = &mut self.resume {
+            resume.wrote(usize::from(matches!(to, To::Stderr)), bytes);
         }
     }
 

@@ -224,7 +224,7 @@ async fn again(
     }
 }
 
-async fn interrupt(signals: &mut Signals) -> u8 {
+pub async fn interrupt(signals: &mut Signals) -> u8 {
     loop {
         match signals.next().await {
             Some(Signal::Number(number)) => return number,
@@ -329,6 +329,8 @@ fn attach_say(say: Say) -> AttachInput {
             cols: size.cols.into(),
         }),
         Say::Signal(number) => Body::Signal(number),
+        // Of what isn't resumable nothing is told.
+        Say::Has(_) => return AttachInput { body: None },
     };
     AttachInput { body: Some(body) }
 }

@@ -73,6 +73,8 @@ pub trait World: Send {
     fn ids(&self) -> (u32, u32);
     /// The folder of this program.
     fn program_dir(&self) -> Option<PathBuf>;
+    /// A word that nobody has had: 22 letters and digits.
+    fn word(&self) -> io::Result<String>;
     /// From now on signals come here instead of ending the process.
     fn signals(&self) -> io::Result<Signals>;
     /// Of the terminal that stdin is.

@@ -47,6 +47,8 @@ pub struct Core {
     /// Turns of handshakes, for all agents together.
     pub turns: Turns,
     pub leases: Leases,
+    /// Who attends to which operator's exec.
+    pub execs: std::sync::Arc<crate::execs::Desk>,
     pub board: std::sync::Arc<Board>,
     pub world: World,
     /// Ends everything that this process does.

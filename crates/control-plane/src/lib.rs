@@ -8,6 +8,7 @@ pub mod config;
 pub mod containment;
 pub mod core;
 pub mod engine_watch;
+mod execs;
 pub mod fault;
 pub mod journal;
 pub mod plugins;

@@ -173,6 +173,7 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         agents: Agents::new(weak.clone()),
         turns: Turns::default(),
         leases: Leases::default(),
+        execs: Arc::default(),
         board,
         world,
         shutdown,

@@ -200,7 +200,7 @@ events! {
     ContainerNetworkConnected { container: ContainerId, network: String, }
     NetnsShared { container: ContainerId, foreign: ContainerId, }
     ExecStarted { exec: String, argv: Vec<String>, by: String, }
-    ExecExited { exec: String, code: i32, signal: Option<i32>, }
+    ExecExited { exec: String, code: i32, signal: Option<i32>, #[serde(default)] oom: bool, }
     /// Packets of the agent were dropped since the last look.
     EgressDenied { count: u64, total: u64, }
     ThresholdCrossed { what: String, detail: String, }

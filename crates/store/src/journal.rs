@@ -175,7 +175,7 @@ pub(crate) fn raw(db: &Db, after: u64, limit: u32, agent: Option<&FullName>) -> 
     Ok(found)
 }
 
-fn raw_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RawRow> {
+pub(crate) fn raw_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RawRow> {
     Ok(RawRow {
         seq: row.get(0)?,
         at_ms: row.get(1)?,

@@ -26,6 +26,7 @@ use crate::{Error, head, journal, projection, replay};
 const JOURNAL: &[&str] = &[
     include_str!("../schema/journal-001.sql"),
     include_str!("../schema/journal-002.sql"),
+    include_str!("../schema/journal-003.sql"),
 ];
 const STATE: &str = include_str!("../schema/state.sql");
 pub(crate) const STATE_VERSION: i64 = 5;

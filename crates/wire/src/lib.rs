@@ -5,6 +5,7 @@
 
 pub mod defaults;
 pub mod join;
+pub mod kept;
 pub mod preamble;
 
 /// Highest generation of the session protocol that this build speaks. What came with each stands in docs/clawkerd.md.

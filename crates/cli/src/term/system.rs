@@ -67,6 +67,15 @@ impl World for Process {
         Some(std::env::current_exe().ok()?.parent()?.to_owned())
     }
 
+    fn word(&self) -> io::Result<String> {
+        let mut bytes = [0; 16];
+        // A pool that is ready gives so few at once.
+        let len = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+        debug_assert_eq!(len, bytes.len(), "getrandom(2): up to 256 bytes are given whole");
+        use base64::Engine as _;
+        Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+    }
+
     fn signals(&self) -> io::Result<Signals> {
         let kinds = [
             SignalKind::interrupt(),

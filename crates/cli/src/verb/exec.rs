@@ -1,30 +1,37 @@
-use clawker_wire::admin::{ExecInput, ExecOutput, ExecStart, Resize, exec_input, exec_output};
+use std::time::Duration;
+
+use clawker_wire::admin::{ExecAck, ExecInput, ExecOutput, ExecStart, Resize, WhenLeft, exec_input, exec_output};
 use futures::StreamExt;
 use futures::stream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::run::environment;
 use crate::client::Client;
-use crate::error::{CommandError, Kind};
-use crate::parse::EnvArg;
+use crate::error::{CommandError, Kind, is_cut};
+use crate::parse::{self, EnvArg};
 use crate::progress::Progress;
 use crate::relay::{End, Heard, Relay, Say, Wires, exit_code};
-use crate::term::Term;
+use crate::resume::Resume;
+use crate::session::interrupt;
+use crate::term::{Signals, Term};
 use crate::text::short_name;
 
 /// Run another command in an agent
 ///
 /// It runs beside the agent's own command, as the agent's user unless told otherwise, under the same containment.
-/// The exit code is the command's.
+/// The exit code is the command's. When the control plane is started again meanwhile, or updated, nothing of the output
+/// or the input is lost or doubled. Interrupted three times, clawker leaves, and the command is hung up.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "clawker exec [OPTIONS] AGENT -- COMMAND...")]
 #[command(after_help = "\
 Examples:
   clawker exec web.scout -- ls -l /work
   clawker exec -it web.scout -- sh
-  clawker exec --user 0 --env DEBUG=1 web.scout -- id")]
+  clawker exec --user 0 --env DEBUG=1 web.scout -- id
+  clawker exec --id build-7 --keep web.scout -- make")]
 pub struct Args {
     /// `agent`, `project.agent`, the full name, a container id or the beginning of one
     agent: String,
@@ -46,51 +53,161 @@ pub struct Args {
     /// Where it runs
     #[arg(long, short, value_name = "DIR")]
     workdir: Option<String>,
+    /// Its id, for once in this agent: the same line again goes on with the command, and starts nothing twice
+    #[arg(long, value_name = "ID", value_parser = parse::exec_id)]
+    id: Option<String>,
+    /// Let it go on when we leave; its output waits for the same line, with `--id`
+    #[arg(long, requires = "id")]
+    keep: bool,
 }
 
 pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
     super::run::needs_terminal(args.interactive, args.tty, term)?;
     let mut signals = crate::session::listen(term)?;
     let size = args.tty.then(|| term.world.size()).flatten();
-    let start = ExecStart {
-        agent: args.agent.clone(),
-        argv: args.command,
-        user: args.user.map(|user| super::run::user(&user, term)),
-        env: environment(&args.env, &[], term)?,
-        cwd: args.workdir,
-        stdin: args.interactive,
-        tty: args.tty,
-        size: size.map(|size| Resize {
-            rows: size.rows.into(),
-            cols: size.cols.into(),
-        }),
+    let id = match args.id {
+        Some(id) => id,
+        None => term
+            .world
+            .word()
+            .map_err(|error| CommandError::io("choosing an id", &error))?,
+    };
+    let mut asking = Asking {
+        start: ExecStart {
+            agent: args.agent.clone(),
+            argv: args.command,
+            user: args.user.map(|user| super::run::user(&user, term)),
+            env: environment(&args.env, &[], term)?,
+            cwd: args.workdir,
+            stdin: args.interactive,
+            tty: args.tty,
+            size: size.map(|size| Resize {
+                rows: size.rows.into(),
+                cols: size.cols.into(),
+            }),
+            exec_id: format!("operator/{id}"),
+            acknowledges: true,
+            when_left: if args.keep { WhenLeft::Keep } else { WhenLeft::Hangup }.into(),
+            ..ExecStart::default()
+        },
+        name: short_name(&args.agent).into_owned(),
+        deadline: None,
     };
     let mut progress = Progress::new(term);
     progress.make_way();
     let mut relay = Relay::new(term, args.interactive, args.tty, progress);
-    let (say, input) = mpsc::channel(8);
-    let first = ExecInput {
-        body: Some(exec_input::Body::Start(start)),
-    };
-    let input = stream::once(async move { first }).chain(ReceiverStream::new(input).map(exec_say));
-    let asked = client.rpc.exec(input);
-    let output = crate::session::unless_interrupted(&mut signals, asked)
-        .await?
-        .into_inner();
-    let heard = output.map(exec_heard).boxed();
-    let name = short_name(&args.agent);
-    match relay.run(term, &mut signals, Wires { say, heard }).await? {
-        End::Exit(exit) => Ok(exit_code(&exit)),
-        End::Cut => Err(CommandError::new(
-            Kind::NoControlPlane,
-            format!("the connection to the control plane broke; the command in `{name}` may go on"),
-        )
-        .hint("clawker status")),
-        End::Early(signal) | End::Left(signal) => Err(CommandError::new(
-            Kind::Code(128 + signal),
-            format!("left by signal {signal}"),
-        )),
-        End::Refused(refused) => Err(CommandError::new(Kind::Failed, refused.reason)),
+    relay.resume = Some(Resume::default());
+    let asked = crate::session::unless_interrupted(&mut signals, asking.ask(client, [0; 2]));
+    let mut wires = asked.await?;
+    loop {
+        match relay.run(term, &mut signals, wires).await? {
+            End::Exit(exit) => {
+                if exit.oom {
+                    let text = "clawker: the kernel killed the command: out of memory";
+                    term.note("oom", text).await?;
+                }
+                return Ok(exit_code(&exit));
+            }
+            End::Cut => {
+                relay.progress.make_way();
+                wires = asking.again(&relay, client, term, &mut signals).await?;
+            }
+            End::Early(signal) | End::Left(signal) => return Err(asking.left(signal)),
+            End::Refused(refused) => return Err(CommandError::new(Kind::Failed, refused.reason)),
+        }
+    }
+}
+
+/// An exec that is asked for until it has ended, and by whom it is known.
+struct Asking {
+    start: ExecStart,
+    name: String,
+    /// Until when a lost connection is tried again.
+    deadline: Option<Instant>,
+}
+
+impl Asking {
+    /// `has` is how much of stdout and stderr is here.
+    async fn ask(&self, client: &mut Client, has: [u64; 2]) -> Result<Wires, Status> {
+        let (say, input) = mpsc::channel(8);
+        let start = ExecStart {
+            stdout_from: has[0],
+            stderr_from: has[1],
+            ..self.start.clone()
+        };
+        let first = ExecInput {
+            body: Some(exec_input::Body::Start(start)),
+        };
+        let input = stream::once(async move { first }).chain(ReceiverStream::new(input).map(exec_say));
+        let output = client.rpc.exec(input).await?.into_inner();
+        let heard = output.map(exec_heard).boxed();
+        Ok(Wires { say, heard })
+    }
+
+    /// The same exec on another connection, with nothing lost and nothing twice.
+    async fn again(
+        &mut self,
+        relay: &Relay,
+        client: &mut Client,
+        term: &mut Term,
+        signals: &mut Signals,
+    ) -> Result<Wires, CommandError> {
+        let resume = relay.resume.as_ref();
+        let came_far = resume.is_some_and(Resume::is_open);
+        if came_far || self.deadline.is_none() {
+            self.deadline = Some(Instant::now() + term.settings.reconnect_for);
+            let text = "clawker: the connection to the control plane broke; the command goes on; trying again";
+            term.note("reconnecting", text).await?;
+        }
+        let has = resume.map(Resume::written).unwrap_or_default();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                signal = interrupt(signals) => return Err(self.left(signal)),
+            }
+            pause = (pause * 2).min(Duration::from_secs(1));
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(
+                    CommandError::new(Kind::NoControlPlane, "the control plane has not come back")
+                        .hint("clawker up")
+                        .hint(self.hint()),
+                );
+            }
+            let Ok(mut anew) = Client::open(&client.socket).await else {
+                continue;
+            };
+            let asked = tokio::select! {
+                asked = self.ask(&mut anew, has) => asked,
+                signal = interrupt(signals) => return Err(self.left(signal)),
+            };
+            match asked {
+                Ok(wires) => {
+                    *client = anew;
+                    return Ok(wires);
+                }
+                Err(status) if is_cut(&status) => {}
+                Err(status) => return Err(status.into()),
+            }
+        }
+    }
+
+    fn left(&self, signal: u8) -> CommandError {
+        let error = CommandError::new(Kind::Code(128 + signal), format!("left by signal {signal}"));
+        match self.start.when_left() {
+            WhenLeft::Keep => error.hint(self.hint()),
+            WhenLeft::Hangup => error,
+        }
+    }
+
+    /// How to go on with it by hand.
+    fn hint(&self) -> String {
+        let id = self.start.exec_id.trim_start_matches("operator/");
+        let kept = match self.start.when_left() {
+            WhenLeft::Keep => "go on with the command",
+            WhenLeft::Hangup => "go on with the command, within a minute",
+        };
+        format!("{kept}: the same line with `--id {id}`; agent `{}`", self.name)
     }
 }
 
@@ -104,6 +221,7 @@ fn exec_say(say: Say) -> ExecInput {
             cols: size.cols.into(),
         }),
         Say::Signal(number) => Body::Signal(number),
+        Say::Has([stdout, stderr]) => Body::Ack(ExecAck { stdout, stderr }),
     };
     ExecInput { body: Some(body) }
 }
@@ -112,6 +230,8 @@ fn exec_heard(message: Result<ExecOutput, Status>) -> Result<Heard, Status> {
     use exec_output::Body;
     Ok(match message?.body {
         Some(Body::Started(_)) => Heard::Ready,
+        Some(Body::Opened(offset)) => Heard::Opened(offset),
+        Some(Body::StdinTaken(offset)) => Heard::Taken(offset),
         Some(Body::Stdout(bytes)) => Heard::Out(bytes),
         Some(Body::Stderr(bytes)) => Heard::Err(bytes),
         Some(Body::Exit(exit)) => Heard::Exit(exit),

@@ -47,7 +47,8 @@ pub struct Scene {
     /// One for each call.
     pub start: Vec<Script<StartProgress>>,
     pub attach: Vec<Script<AttachOutput>>,
-    pub exec: Script<ExecOutput>,
+    /// One for each call.
+    pub exec: Vec<Script<ExecOutput>>,
     pub wait: Exit,
     pub audit: AuditReport,
     pub head: SignedHead,
@@ -61,7 +62,7 @@ pub struct Scene {
     pub hold_create: Option<Arc<Notify>>,
     pub asked: Vec<String>,
     pub created: Option<CreateAgentRequest>,
-    pub exec_started: Option<ExecStart>,
+    pub exec_started: Vec<ExecStart>,
     /// What came over an attach or an exec, as words.
     pub input: Vec<String>,
     /// One permit for each word of input.
@@ -262,9 +263,12 @@ impl AdminService for Fake {
             body: Some(exec_input::Body::Start(start)),
         }) = input.message().await?
         {
-            self.with(|scene| scene.exec_started = Some(start));
+            self.with(|scene| scene.exec_started.push(start));
         }
-        let script = self.with(|scene| std::mem::take(&mut scene.exec));
+        let script = self.with(|scene| match scene.exec.is_empty() {
+            true => Script::new(),
+            false => scene.exec.remove(0),
+        });
         Ok(play_and_listen(self.clone(), input, script, exec_word))
     }
 
@@ -398,6 +402,7 @@ fn exec_word(input: ExecInput) -> String {
         Some(Body::StdinEof(_)) => "eof".into(),
         Some(Body::Resize(size)) => format!("resize {}x{}", size.rows, size.cols),
         Some(Body::Signal(number)) => format!("signal {number}"),
+        Some(Body::Ack(ack)) => format!("has {} {}", ack.stdout, ack.stderr),
         None => "nothing".into(),
     }
 }
@@ -556,6 +561,9 @@ impl World for Backdrop {
     }
     fn program_dir(&self) -> Option<PathBuf> {
         self.props.1.clone()
+    }
+    fn word(&self) -> io::Result<String> {
+        Ok("word".to_owned())
     }
     fn signals(&self) -> io::Result<Signals> {
         match self.signals.lock().expect("signals").take() {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod docs;
+mod exec;
 mod fake;
 mod journal;
 mod lifecycle;

@@ -1,4 +1,4 @@
-//! `run`, `start --attach` and `exec`: streams, signals, exit codes and cut connections.
+//! `run` and `start --attach`: streams, signals, exit codes and cut connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -592,65 +592,4 @@ async fn start_attach_is_for_one() {
         (2, "error: --attach is for one agent\n")
     );
     assert_eq!(stage.run(&["start", "-a", "a"], Props::default()).await.code, 7);
-}
-
-#[tokio::test]
-async fn exec_passes_streams_and_code() {
-    let message = |body| Say::Message(ExecOutput { body: Some(body) });
-    let stage = Stage::new();
-    stage.fake.with(|scene| {
-        scene.exec = vec![
-            message(exec_output::Body::Started("e1".into())),
-            message(exec_output::Body::Stdout("\u{1b}[1mout".into())),
-            message(exec_output::Body::Stderr("err".into())),
-            message(exec_output::Body::Exit(Exit {
-                code: 0,
-                signal: 15,
-                oom: false,
-            })),
-        ];
-    });
-    let line = [
-        "exec",
-        "-u",
-        "host",
-        "-e",
-        "A=1",
-        "-w",
-        "/w",
-        "web.scout",
-        "--",
-        "ls",
-        "-l",
-    ];
-    let seen = stage.run(&line, Props::default()).await;
-    assert_eq!(
-        (seen.code, seen.out().as_str(), seen.err.as_str()),
-        (143, "\u{1b}[1mout", "err")
-    );
-    let expected = ExecStart {
-        agent: "web.scout".into(),
-        argv: vec!["ls".into(), "-l".into()],
-        user: Some("1000:100".into()),
-        env: vec!["A=1".into()],
-        cwd: Some("/w".into()),
-        ..ExecStart::default()
-    };
-    assert_eq!(stage.fake.with(|scene| scene.exec_started.take()), Some(expected));
-}
-
-#[tokio::test]
-async fn a_cut_exec_is_not_taken_for_an_end() {
-    let stage = Stage::new();
-    stage.fake.with(|scene| {
-        scene.exec = vec![Say::Message(ExecOutput {
-            body: Some(exec_output::Body::Started("e1".into())),
-        })];
-    });
-    let seen = stage.run(&["exec", "a", "x"], Props::default()).await;
-    assert_eq!(seen.code, 75);
-    assert_snapshot!(seen.err, @r#"
-    error: the connection to the control plane broke; the command in `a` may go on
-    hint: clawker status
-    "#);
 }

@@ -1,17 +1,21 @@
-//! An operator's exec: started through the agent's session, its streams relayed until it has ended.
+//! An operator's exec: started at most once for its id, its streams relayed until it has ended, over any loss of a
+//! session, of the client, or of the control plane.
 //!
 //! ```text
-//! ExecStarted ─▶ Started ─▶ streams both ways ─┬─▶ exit, output at its end ─▶ ExecExited synced ─▶ acknowledged
-//!                   ▲                          ├─▶ session lost ─▶ the next session, from the same offsets ─┐
-//!                   └──────────────────────────┼──────────────────────────────────────────────────────────┘
-//!                                              └─▶ operator gone ─▶ SIGHUP, 5 s, SIGKILL
+//!  journaled? ─no──▶ ExecStarted ─▶ PID 1 starts it ─┐
+//!      │ yes                                         ├─▶ relay ─┬─▶ all with the client ─▶ ExecExited synced ─▶ Exit
+//!      ├─ PID 1 knows it ────────────────────────────┘    ▲     │                          ─▶ acknowledged
+//!      ├─ ExecExited ─▶ Exit                              │     ├─▶ session lost ─▶ the next one, same offsets
+//!      └─ neither: gone with a start of the agent         │     ├─▶ somebody else asks for it: theirs
+//!                                                         │     └─▶ client gone ─▶ hung up, or kept ─┐
+//!                                                         └────────── asked for again ◀──────────────┘
 //! ```
 
 use std::sync::Arc;
 
 use clawker_model::event::{ExecExited, ExecStarted};
 use clawker_model::{FullName, exit};
-use clawker_wire::admin::{ExecInput, ExecOutput, ExecStart, Exit, exec_input, exec_output};
+use clawker_wire::admin::{ExecInput, ExecOutput, Exit, exec_input, exec_output};
 use clawker_wire::session::{self as proto};
 use tokio::sync::mpsc;
 use tokio::time::Duration;
@@ -19,19 +23,22 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::error::Fault;
-use super::exec_relay::Relay;
-use super::limits;
+use super::exec_relay::{Relay, Terms, When};
+use super::exec_spec::spec;
 use super::resolve::{Found, resolve};
 use super::socket::Peer;
-use crate::agent::{Session, SessionError, SessionState, Trust};
-use crate::core::{Core, random_word};
+use crate::agent::{AgentHandle, ExecHandle, Session, SessionError, SessionState, Trust};
+use crate::core::Core;
+use crate::execs::{self, Attended, note_exit};
 
 /// How long the first message may take.
 const FIRST: Duration = Duration::from_secs(10);
+/// How long a new session may take to come.
+pub(super) const RECONNECT: Duration = Duration::from_secs(60);
 
 pub type Output = ReceiverStream<Result<ExecOutput, Status>>;
 
-/// Starts the exec that the first message asks for. Relaying goes on in a task of its own.
+/// Starts the exec that the first message asks for, or goes on with it. Relaying goes on in a task of its own.
 pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) -> Result<Output, Fault> {
     let start = match tokio::time::timeout(FIRST, input.message()).await {
         Ok(Ok(Some(ExecInput {
@@ -47,51 +54,182 @@ pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) 
     let found = resolve(&core, &start.agent).await?;
     found.made()?;
     let record = found.own()?;
-    let session = session(&found)?;
     let main = &record.spec.main;
     let spec = spec(&start, &main.user, &main.env, &main.cwd)?;
+    let agent = found.handle.clone().ok_or_else(|| no_session(&found))?;
 
-    let started = ExecStarted {
-        exec: spec.exec_id.clone(),
-        argv: start.argv.clone(),
-        by: peer.operator(),
-    };
-    core.store.append(Some(&found.name), started).await?;
-    let handle = match session.exec(spec.clone()).await {
-        Ok(handle) => handle,
-        Err(error) => {
-            note_exit(&core, &found.name, &spec.exec_id, &not_started(&error)).await;
-            return Err(refused(error, &start.argv, &found.name));
+    let place = core.execs.attend(&found.name, &spec.exec_id).await;
+    let begun = match core.store.exec(&found.name, record.created_ms, &spec.exec_id).await? {
+        None => {
+            let session = session(&found)?;
+            let started = ExecStarted {
+                exec: spec.exec_id.clone(),
+                argv: start.argv.clone(),
+                by: peer.operator(),
+            };
+            core.store.append(Some(&found.name), started).await?;
+            let handle = begin(&core, &found.name, &agent, session, &spec, &start.argv).await?;
+            Begun::Running { handle, noted: false }
         }
+        Some(known) => go_on(&agent, &spec, known.exited, &found, &start.argv).await?,
     };
     let (out, output) = mpsc::channel(16);
-    let _ = out.try_send(Ok(ExecOutput {
-        body: Some(exec_output::Body::Started(spec.exec_id.clone())),
-    }));
-    let agent = found.handle.clone().ok_or_else(|| no_session(&found))?;
-    let tasks = core.tasks.clone();
-    tasks.spawn(async move {
-        let relay = Relay::new(core.clone(), agent, spec.clone(), out.clone());
-        match relay.run(handle, input).await {
-            Ok((exit, exec)) => {
-                let noted = note_exit(&core, &found.name, &spec.exec_id, &exit).await;
-                let last = ExecOutput {
-                    body: Some(exec_output::Body::Exit(exit)),
-                };
-                // The operator may be gone; the exit is journaled.
-                let _ = out.send(Ok(last)).await;
-                // PID 1 keeps what couldn't be journaled. A session lost right now finds the exit again, and
-                // forgets it with the container.
-                if noted && let Err(error) = exec.ack().await {
-                    tracing::debug!(%error, "acknowledging an exec");
-                }
-            }
-            Err(fault) => {
-                let _ = out.send(Err(fault.into())).await;
+    let _ = out.try_send(says(exec_output::Body::Started(spec.exec_id.clone())));
+    match begun {
+        Begun::Ended(exited) => {
+            let _ = out.try_send(says(exec_output::Body::Exit(exit_of(&exited))));
+        }
+        Begun::Running { handle, noted } => {
+            let terms = Terms {
+                from: [start.stdout_from, start.stderr_from],
+                acknowledges: start.acknowledges,
+                when_left: start.when_left(),
+            };
+            let relay = Relay::new(core.clone(), agent.clone(), spec, out.clone(), terms, place.over());
+            let tasks = core.tasks.clone();
+            let whose = Attended {
+                core,
+                name: found.name,
+                agent,
+                place,
+                noted,
+            };
+            tasks.spawn(follow(whose, relay, handle, input, out));
+        }
+    }
+    Ok(ReceiverStream::new(output))
+}
+
+/// Relays to the end, journals it, and lets PID 1 forget the exec.
+async fn follow(
+    whose: Attended,
+    relay: Relay,
+    handle: ExecHandle,
+    input: Streaming<ExecInput>,
+    out: mpsc::Sender<Result<ExecOutput, Status>>,
+) {
+    match relay.run(handle, input).await {
+        Ok((When::Ended(exit), exec)) => {
+            let noted = whose.noted || note_exit(&whose.core, &whose.name, &exec.id, &exit).await;
+            // The operator may be gone; the exit is journaled.
+            let _ = out.send(says(exec_output::Body::Exit(exit))).await;
+            // PID 1 keeps what couldn't be journaled. A session lost right now finds the exit again, and
+            // forgets it with the container.
+            if noted && let Err(error) = exec.ack().await {
+                tracing::debug!(%error, "acknowledging an exec");
             }
         }
-    });
-    Ok(ReceiverStream::new(output))
+        Ok((When::Left, exec)) => {
+            drop(out);
+            execs::keep(whose, exec).await;
+        }
+        Ok((When::Taken, exec)) => {
+            let fault = Fault::state(
+                format!("somebody else goes on with `{}`", exec.id),
+                "one at a time has an exec's streams, and the newest has them",
+            );
+            let _ = out.send(Err(fault.into())).await;
+        }
+        Err(fault) => {
+            let _ = out.send(Err(fault.into())).await;
+        }
+    }
+}
+
+/// How far it is, and whether its exit is journaled.
+enum Begun {
+    Running {
+        handle: ExecHandle,
+        noted: bool,
+    },
+    /// And PID 1 has forgotten it.
+    Ended(ExecExited),
+}
+
+/// The first start. A session that is lost meanwhile may have started it or not: the next one of the same PID 1 is asked
+/// again, which starts nothing twice.
+async fn begin(
+    core: &Core,
+    name: &FullName,
+    agent: &AgentHandle,
+    session: Session,
+    spec: &proto::Exec,
+    argv: &[String],
+) -> Result<ExecHandle, Fault> {
+    let error = match session.exec(spec.clone()).await {
+        Ok(handle) => return Ok(handle),
+        Err(SessionError::Lost(_) | SessionError::Silent { .. }) => {
+            match attach(agent, spec, &session.init_life()).await {
+                Ok(handle) => return Ok(handle),
+                Err(error) => error,
+            }
+        }
+        Err(error) => error,
+    };
+    if let SessionError::ExecFailed { .. } = &error {
+        let code = Fault::from(error.clone()).exit.into();
+        let exit = Exit {
+            code,
+            signal: 0,
+            oom: false,
+        };
+        note_exit(core, name, &spec.exec_id, &exit).await;
+    }
+    Err(refused(error, argv, name))
+}
+
+/// The exec on the next session of the PID 1 that runs it: of another it would be another exec.
+pub(super) async fn attach(agent: &AgentHandle, spec: &proto::Exec, life: &str) -> Result<ExecHandle, SessionError> {
+    let gone = || SessionError::Lost("the agent has ended".to_owned());
+    let attaching = async {
+        loop {
+            let session = agent.until_session().await.ok_or_else(gone)?;
+            if session.init_life() != life {
+                return Err(gone());
+            }
+            match session.exec(spec.clone()).await {
+                Err(SessionError::Lost(_) | SessionError::Silent { .. }) => {}
+                attached => return attached,
+            }
+        }
+    };
+    let none = || SessionError::Lost(format!("no other came for {} s", RECONNECT.as_secs()));
+    tokio::time::timeout(RECONNECT, attaching).await.map_err(|_| none())?
+}
+
+/// An exec that was asked for before: with PID 1, or, where that has forgotten it, in the journal.
+async fn go_on(
+    agent: &AgentHandle,
+    spec: &proto::Exec,
+    exited: Option<ExecExited>,
+    found: &Found,
+    argv: &[String],
+) -> Result<Begun, Fault> {
+    let session = tokio::time::timeout(RECONNECT, agent.until_session()).await;
+    if let Ok(Some(session)) = &session
+        && session.knows(&spec.exec_id)
+    {
+        let attached = attach(agent, spec, &session.init_life()).await;
+        return attached
+            .map(|handle| Begun::Running {
+                handle,
+                noted: exited.is_some(),
+            })
+            .map_err(|error| refused(error, argv, &found.name));
+    }
+    match (exited, session) {
+        (Some(exited), _) => Ok(Begun::Ended(exited)),
+        (None, Err(_)) => Err(no_session(found)),
+        (None, Ok(_)) => Err(Fault::new(
+            Code::FailedPrecondition,
+            exit::NOT_STARTED,
+            format!(
+                "the exec `{}` is gone: `{}` has ended or was started again since",
+                spec.exec_id, found.name
+            ),
+            "nothing is started twice under one id: choose another",
+        )),
+    }
 }
 
 /// The session, or why there is none to run anything on.
@@ -99,13 +237,13 @@ fn session(found: &Found) -> Result<Session, Fault> {
     found
         .handle
         .as_ref()
-        .and_then(crate::agent::AgentHandle::session)
+        .and_then(AgentHandle::session)
         .ok_or_else(|| no_session(found))
 }
 
 fn no_session(found: &Found) -> Fault {
     let name = &found.name;
-    let Some(status) = found.handle.as_ref().map(crate::agent::AgentHandle::status) else {
+    let Some(status) = found.handle.as_ref().map(AgentHandle::status) else {
         return Fault::state(format!("nobody looks after `{name}`"), "see `clawker status`");
     };
     match (status.init_pid, status.trust, status.session) {
@@ -129,52 +267,6 @@ fn no_session(found: &Found) -> Fault {
     }
 }
 
-/// What clawkerd is asked to run: in the agent's user, environment and folder, as far as nothing else is said.
-fn spec(start: &ExecStart, user: &str, env: &[String], cwd: &str) -> Result<proto::Exec, Fault> {
-    limits::argv("command", &start.argv)?;
-    limits::env(&start.env)?;
-    if start.argv.iter().all(String::is_empty) {
-        return Err(Fault::usage("no command was given", "`clawker exec AGENT -- COMMAND`"));
-    }
-    if let Some(user) = &start.user {
-        limits::user(user)?;
-    }
-    if let Some(cwd) = &start.cwd {
-        limits::cwd(cwd)?;
-    }
-    let word = random_word(22).map_err(|error| Fault::internal(format!("randomness: {error}")))?;
-    let mut env = env.to_vec();
-    if start.tty && !env.iter().any(|var| var.starts_with("TERM=")) {
-        env.push("TERM=xterm".into());
-    }
-    // Of two values of a name the later one counts, for our own parser as for execve's readers.
-    for var in &start.env {
-        let name = var.split('=').next().unwrap_or_default().to_owned() + "=";
-        env.retain(|known| !known.starts_with(&name));
-        if var.contains('=') {
-            env.push(var.clone());
-        }
-    }
-    let size = start.size.unwrap_or(clawker_wire::admin::Resize { rows: 24, cols: 80 });
-    Ok(proto::Exec {
-        exec_id: format!("operator/{word}"),
-        stages: vec![proto::Stage {
-            argv: start.argv.clone(),
-            user: start.user.clone().unwrap_or_else(|| user.to_owned()),
-            env,
-            cwd: start.cwd.clone().unwrap_or_else(|| cwd.to_owned()),
-        }],
-        timeout: 0,
-        on_full: proto::OnFull::Block.into(),
-        stdin: start.stdin || start.tty,
-        tty: start.tty.then_some(proto::Tty {
-            rows: size.rows.min(4096),
-            cols: size.cols.min(4096),
-        }),
-        on_disconnect: None,
-    })
-}
-
 /// Names the command, which the session knows only by the exec's id.
 fn refused(error: SessionError, argv: &[String], agent: &FullName) -> Fault {
     let said = match &error {
@@ -192,73 +284,21 @@ fn refused(error: SessionError, argv: &[String], agent: &FullName) -> Fault {
     fault
 }
 
-fn not_started(error: &SessionError) -> Exit {
-    let code = match error {
-        SessionError::ExecFailed { .. } => Fault::from(error.clone()).exit,
-        _ => exit::NOT_STARTED,
-    };
-    Exit {
-        code: code.into(),
-        signal: 0,
-        oom: false,
-    }
+fn says(body: exec_output::Body) -> Result<ExecOutput, Status> {
+    Ok(ExecOutput { body: Some(body) })
 }
 
-/// Whether the exit is in the journal for good.
-async fn note_exit(core: &Core, agent: &FullName, exec: &str, exit: &Exit) -> bool {
-    let signal = Some(exit.signal).filter(|signal| *signal != 0);
-    let exited = ExecExited {
-        exec: exec.to_owned(),
-        code: exit.code,
-        signal,
-    };
-    match core.store.append_synced(Some(agent), exited).await {
-        Ok(_) => true,
-        Err(error) => {
-            core.board.degraded("journal", format!("exec {exec}: {error}")).await;
-            false
-        }
+fn exit_of(exited: &ExecExited) -> Exit {
+    Exit {
+        code: exited.code,
+        signal: exited.signal.unwrap_or_default(),
+        oom: exited.oom,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn start(argv: &[&str]) -> ExecStart {
-        ExecStart {
-            argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
-            ..Default::default()
-        }
-    }
-
-    #[test]
-    fn an_exec_is_the_agents_unless_it_says_otherwise() {
-        let env = ["PATH=/bin".to_owned(), "A=1".to_owned()];
-        let plain = spec(&start(&["ls"]), "1000", &env, "/app").expect("plain");
-        let stage = &plain.stages[0];
-        assert_eq!(
-            (stage.user.as_str(), stage.cwd.as_str(), stage.env.as_slice()),
-            ("1000", "/app", env.as_slice())
-        );
-        assert!(!plain.stdin && plain.tty.is_none());
-        assert!(
-            clawker_model::ExecId::parse(&plain.exec_id).is_ok(),
-            "{}",
-            plain.exec_id
-        );
-
-        let mut own = start(&["sh"]);
-        own.user = Some("root".into());
-        own.cwd = Some("/".into());
-        own.tty = true;
-        own.env = vec!["A=2".into(), "PATH".into()];
-        let own = spec(&own, "1000", &env, "/app").expect("own");
-        let stage = &own.stages[0];
-        assert_eq!((stage.user.as_str(), stage.cwd.as_str()), ("root", "/"));
-        assert_eq!(stage.env, ["TERM=xterm", "A=2"]);
-        assert!(own.stdin && own.tty.is_some());
-    }
 
     #[test]
     fn a_command_that_cannot_be_executed_is_named() {
@@ -274,20 +314,5 @@ mod tests {
             (fault.exit, fault.message.as_str()),
             (127, "`nope` can't be executed in `clawker.a`: no such file")
         );
-    }
-
-    #[test]
-    fn what_cannot_be_run_is_refused_first() {
-        let refuse = |change: fn(&mut ExecStart)| {
-            let mut start = start(&["ls"]);
-            change(&mut start);
-            spec(&start, "", &[], "").expect_err("malformed").message
-        };
-        assert!(refuse(|s| s.argv = vec![]).contains("no command"));
-        assert!(refuse(|s| s.argv = vec![String::new()]).contains("no command"));
-        assert!(refuse(|s| s.argv = vec!["x".repeat(limits::MAX_ARGV_BYTES)]).contains("command"));
-        assert!(refuse(|s| s.env = vec!["=x".into()]).contains("environment"));
-        assert!(refuse(|s| s.cwd = Some("x".into())).contains("working folder"));
-        assert!(refuse(|s| s.user = Some("a\nb".into())).contains("user"));
     }
 }

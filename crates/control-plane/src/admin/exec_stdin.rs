@@ -1,10 +1,9 @@
 //! Standard input of an operator's exec on its way to clawkerd: kept until it is taken, so that another session can be
 //! told what the lost one wasn't.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use clawker_wire::MAX_DATA;
+use clawker_wire::kept::Kept;
 use clawker_wire::session::{self as proto, IoFrame, Stream, io_frame};
 
 /// Most bytes of standard input that are on their way. clawkerd keeps 256 KiB.
@@ -13,52 +12,35 @@ const STDIN_WINDOW: usize = 128 * 1024;
 /// Standard input on its way: what was sent and isn't taken yet, and whether it is at its end.
 #[derive(Debug, Default)]
 pub struct Stdin {
-    /// Offset of the first byte in `kept`.
-    base: u64,
-    kept: VecDeque<Bytes>,
-    len: usize,
+    kept: Kept,
     pub eof: bool,
 }
 
 impl Stdin {
+    /// What comes next has this offset.
+    pub fn begin(&mut self, offset: u64) {
+        self.kept = Kept::from(offset);
+    }
+
     pub fn push(&mut self, bytes: Bytes) -> Vec<IoFrame> {
         let mut frames = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() && !self.eof {
             let piece = rest.split_to(rest.len().min(MAX_DATA));
-            frames.push(stdin_frame(self.base + self.len as u64, piece.clone()));
-            self.len += piece.len();
-            self.kept.push_back(piece);
+            frames.push(stdin_frame(self.kept.push(piece.clone()), piece));
         }
         frames
     }
 
     /// Everything below `offset` has arrived.
     pub fn taken(&mut self, offset: u64) {
-        while let Some(mut first) = self.kept.pop_front() {
-            let end = self.base + first.len() as u64;
-            if end <= offset {
-                self.len -= first.len();
-                self.base = end;
-                continue;
-            }
-            let done = usize::try_from(offset.saturating_sub(self.base)).unwrap_or_default();
-            let left = first.split_off(done);
-            self.base += done as u64;
-            self.len -= done;
-            self.kept.push_front(left);
-            return;
-        }
+        self.kept.taken(offset);
     }
 
     /// All that a new session has to be told.
     pub fn again(&self) -> Vec<IoFrame> {
-        let mut at = self.base;
-        let mut frames = Vec::new();
-        for piece in &self.kept {
-            frames.push(stdin_frame(at, piece.clone()));
-            at += piece.len() as u64;
-        }
+        let pieces = self.kept.iter();
+        let mut frames: Vec<IoFrame> = pieces.map(|(at, piece)| stdin_frame(at, piece)).collect();
         if self.eof {
             frames.push(frame(io_frame::Body::StdinEof(proto::StdinEof {})));
         }
@@ -66,7 +48,7 @@ impl Stdin {
     }
 
     pub fn full(&self) -> bool {
-        self.len >= STDIN_WINDOW
+        self.kept.len() >= STDIN_WINDOW
     }
 }
 

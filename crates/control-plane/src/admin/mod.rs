@@ -24,6 +24,7 @@ mod error;
 mod events;
 mod exec;
 mod exec_relay;
+mod exec_spec;
 mod exec_stdin;
 mod follow;
 mod lifecycle;

@@ -35,6 +35,7 @@ use super::status::{AgentStatus, SessionState};
 use super::{AgentError, keep, lease, prepare};
 use crate::containment::View;
 use crate::core::Core;
+use crate::execs;
 use known::Known;
 
 /// What a connection needs to know of its agent; the agent task keeps it.
@@ -178,6 +179,9 @@ pub async fn drive(
             ctx.trust().await?;
             ctx.upgrade(&session, &ack).await?;
             ctx.session.send_replace(Some(session.clone()));
+            if let Some(agent) = core.agents.get(&ctx.name) {
+                execs::keep_all(core, &agent, record.created_ms, &session);
+            }
             let served = ctx
                 .serve(record, ack, &session, claims, generation, &mut line, main_exited)
                 .await?;

@@ -3,6 +3,8 @@
 //! One reader task per connection owns the incoming half. [`Session`] is a cheap handle; once the connection is
 //! gone every call on it answers [`SessionError::Lost`], and whoever holds it asks the agent for the next one.
 
+mod handle;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +12,12 @@ use std::time::Duration;
 
 use clawker_wire::MAX_MESSAGE;
 use clawker_wire::session::session_service_client::SessionServiceClient;
-use clawker_wire::session::{self as proto, Command, IoFrame, Open, Response, command, io_frame, response};
+use clawker_wire::session::{self as proto, Command, Response, command, response};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
+
+pub use handle::ExecHandle;
 
 /// How long clawkerd may take to answer a command that it can answer at once.
 const ANSWER: Duration = Duration::from_secs(15);
@@ -72,6 +76,8 @@ struct Inner {
 struct State {
     waiting: HashMap<u64, oneshot::Sender<response::Body>>,
     execs: HashMap<String, watch::Sender<ExecState>>,
+    /// Which PID 1 answers; empty before Hello.
+    init_life: String,
     lost: Option<String>,
 }
 
@@ -167,6 +173,7 @@ impl Session {
             return Err(SessionError::Confused { what: "Hello" });
         };
         let mut state = self.inner.lock();
+        state.init_life.clone_from(&ack.init_life);
         for exec in &ack.execs {
             let exec_state = state.execs.entry(exec.exec_id.clone()).or_default();
             exec_state.send_modify(|known| {
@@ -187,22 +194,57 @@ impl Session {
     pub async fn exec(&self, exec: proto::Exec) -> Result<ExecHandle, SessionError> {
         let id = exec.exec_id.clone();
         // Known before it is asked for: its exit may be reported before the answer is read.
+        let known = self.knows(&id);
         let state = self.inner.lock().execs.entry(id.clone()).or_default().subscribe();
         match self.call("Exec", command::Body::Exec(exec)).await? {
-            response::Body::Started(started) => Ok(ExecHandle {
+            response::Body::Started(_) => Ok(ExecHandle {
                 id,
-                pid: started.pid,
                 session: self.clone(),
                 state,
             }),
-            response::Body::ExecFailed(failed) => Err(SessionError::ExecFailed {
-                exec_id: id,
-                kind: failed.kind,
-                errno: failed.errno,
-                message: failed.message,
-            }),
+            response::Body::ExecFailed(failed) => {
+                if !known {
+                    self.inner.lock().execs.remove(&id);
+                }
+                Err(SessionError::ExecFailed {
+                    exec_id: id,
+                    kind: failed.kind,
+                    errno: failed.errno,
+                    message: failed.message,
+                })
+            }
             _ => Err(SessionError::Confused { what: "Exec" }),
         }
+    }
+
+    /// The execs that PID 1 knows: those of before this session, and those that were asked for on it.
+    pub fn execs(&self) -> Vec<String> {
+        self.inner.lock().execs.keys().cloned().collect()
+    }
+
+    pub fn knows(&self, exec_id: &str) -> bool {
+        self.inner.lock().execs.contains_key(exec_id)
+    }
+
+    /// One that PID 1 knows, without asking for it.
+    pub fn handle(&self, exec_id: &str) -> ExecHandle {
+        let state = self
+            .inner
+            .lock()
+            .execs
+            .entry(exec_id.to_owned())
+            .or_default()
+            .subscribe();
+        ExecHandle {
+            id: exec_id.to_owned(),
+            session: self.clone(),
+            state,
+        }
+    }
+
+    /// Which PID 1 answers: it knows its own execs, and no other's.
+    pub fn init_life(&self) -> String {
+        self.inner.lock().init_life.clone()
     }
 
     /// To the exec's whole tree. How many processes it reached is known from generation 2 on.
@@ -244,75 +286,6 @@ impl Session {
 
     fn lost(&self) -> SessionError {
         SessionError::Lost(self.inner.lock().lost.clone().unwrap_or_else(|| "closed".to_owned()))
-    }
-}
-
-/// An exec in an agent's container.
-pub struct ExecHandle {
-    pub id: String,
-    pub pid: u32,
-    session: Session,
-    state: watch::Receiver<ExecState>,
-}
-
-impl ExecHandle {
-    /// Attaches to its standard streams. The first answer, `Opened`, has been read when this returns.
-    pub async fn io(
-        &self,
-        open: Open,
-    ) -> Result<(mpsc::Sender<IoFrame>, tonic::Streaming<IoFrame>, proto::Opened), SessionError> {
-        let lost = |status: tonic::Status| SessionError::Lost(status.message().to_owned());
-        let (frames, outgoing) = mpsc::channel(16);
-        let first = IoFrame {
-            body: Some(io_frame::Body::Open(open)),
-        };
-        frames.send(first).await.map_err(|_| self.session.lost())?;
-        let mut client = self.session.inner.client.clone();
-        let mut incoming = client
-            .io(ReceiverStream::new(outgoing))
-            .await
-            .map_err(lost)?
-            .into_inner();
-        match incoming.message().await.map_err(lost)?.and_then(|frame| frame.body) {
-            Some(io_frame::Body::Opened(opened)) => Ok((frames, incoming, opened)),
-            _ => Err(SessionError::Confused { what: "Open" }),
-        }
-    }
-
-    /// Waits for its exit.
-    pub async fn exited(&self) -> Result<proto::Exited, SessionError> {
-        self.when(|state| state.exited.clone()).await
-    }
-
-    /// Waits until its output is at its end.
-    pub async fn drained(&self) -> Result<proto::Drained, SessionError> {
-        self.when(|state| state.drained.clone()).await
-    }
-
-    /// Lets PID 1 forget it; to be called once its result is synced.
-    pub async fn ack(&self) -> Result<(), SessionError> {
-        let ack = proto::AckExit {
-            exec_id: self.id.clone(),
-        };
-        self.session.tell("AckExit", command::Body::AckExit(ack)).await?;
-        self.session.inner.lock().execs.remove(&self.id);
-        Ok(())
-    }
-
-    async fn when<T>(&self, get: impl Fn(&ExecState) -> Option<T>) -> Result<T, SessionError> {
-        let mut state = self.state.clone();
-        loop {
-            {
-                let now = state.borrow_and_update();
-                if let Some(value) = get(&now) {
-                    return Ok(value);
-                }
-                if let Some(why) = &now.lost {
-                    return Err(SessionError::Lost(why.clone()));
-                }
-            }
-            state.changed().await.map_err(|_| self.session.lost())?;
-        }
     }
 }
 

@@ -113,6 +113,24 @@ impl AgentHandle {
         self.session.borrow().clone().filter(Session::is_alive)
     }
 
+    /// The session, once there is one; `None` once the container has ended.
+    pub async fn until_session(&self) -> Option<Session> {
+        let (mut sessions, mut status) = (self.session.clone(), self.status.clone());
+        loop {
+            let session = sessions.borrow_and_update().clone();
+            if let Some(session) = session.filter(Session::is_alive) {
+                return Some(session);
+            }
+            if status.borrow_and_update().state == ContainerState::Exited {
+                return None;
+            }
+            tokio::select! {
+                changed = sessions.changed() => changed.ok()?,
+                changed = status.changed() => changed.ok()?,
+            }
+        }
+    }
+
     /// Keeps `--rm` from taking effect, for a restart.
     pub fn hold_removal(&self) -> Hold {
         self.held.fetch_add(1, std::sync::atomic::Ordering::AcqRel);

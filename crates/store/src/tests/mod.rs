@@ -7,6 +7,7 @@ mod conformance;
 mod containing;
 mod crash;
 mod cursors;
+mod execs;
 mod full;
 mod heads;
 mod kinds;

@@ -383,7 +383,7 @@ pub struct Attached {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExecInput {
-    #[prost(oneof = "exec_input::Body", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "exec_input::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: ::core::option::Option<exec_input::Body>,
 }
 /// Nested message and enum types in `ExecInput`.
@@ -400,8 +400,11 @@ pub mod exec_input {
         Resize(super::Resize),
         #[prost(uint32, tag = "5")]
         Signal(u32),
+        #[prost(message, tag = "6")]
+        Ack(super::ExecAck),
     }
 }
+/// Starts an exec, or, with an exec_id that the agent has seen, goes on with that one: nothing is ever started twice.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExecStart {
     #[prost(string, tag = "1")]
@@ -421,24 +424,55 @@ pub struct ExecStart {
     pub tty: bool,
     #[prost(message, optional, tag = "8")]
     pub size: ::core::option::Option<Resize>,
+    /// `operator/` and 1 to 64 of a-z, A-Z, 0-9, `-`, `_` and `.`, chosen by the client, so that it can ask for the same
+    /// exec again, with all else the same. Empty: it is chosen here.
+    #[prost(string, tag = "9")]
+    pub exec_id: ::prost::alloc::string::String,
+    /// How much of each stream the client has; output goes on from there.
+    #[prost(uint64, tag = "10")]
+    pub stdout_from: u64,
+    #[prost(uint64, tag = "11")]
+    pub stderr_from: u64,
+    /// The client says by ExecAck what it has, and nothing is forgotten before. Otherwise what was sent counts as had.
+    #[prost(bool, tag = "12")]
+    pub acknowledges: bool,
+    /// What becomes of it when nobody asks for it any more.
+    #[prost(enumeration = "WhenLeft", tag = "13")]
+    pub when_left: i32,
+}
+/// How much of each stream the client has, in bytes from the first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExecAck {
+    #[prost(uint64, tag = "1")]
+    pub stdout: u64,
+    #[prost(uint64, tag = "2")]
+    pub stderr: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExecOutput {
-    #[prost(oneof = "exec_output::Body", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "exec_output::Body", tags = "1, 2, 3, 4, 5, 6")]
     pub body: ::core::option::Option<exec_output::Body>,
 }
 /// Nested message and enum types in `ExecOutput`.
 pub mod exec_output {
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Body {
+        /// The exec's id.
         #[prost(string, tag = "1")]
         Started(::prost::alloc::string::String),
         #[prost(bytes, tag = "2")]
         Stdout(::prost::bytes::Bytes),
         #[prost(bytes, tag = "3")]
         Stderr(::prost::bytes::Bytes),
+        /// All output came before.
         #[prost(message, tag = "4")]
         Exit(super::Exit),
+        /// Standard input goes on from this offset: after `started`, before any output.
+        #[prost(uint64, tag = "5")]
+        Opened(u64),
+        /// Standard input below this offset is with the exec, and needn't be kept.
+        #[prost(uint64, tag = "6")]
+        StdinTaken(u64),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -770,6 +804,35 @@ pub struct FleetCertificate {
     /// Seconds since the Unix epoch.
     #[prost(int64, tag = "3")]
     pub not_after: i64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum WhenLeft {
+    /// SIGHUP, and SIGKILL 5 s later, when the client goes; SIGHUP alone when the control plane has been away for 60 s.
+    Hangup = 0,
+    /// It goes on. Its output is kept until somebody asks for it, as far as it goes on without being read: up to 256 KiB a
+    /// stream, and up to 10 minutes after its end.
+    Keep = 1,
+}
+impl WhenLeft {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Hangup => "WHEN_LEFT_HANGUP",
+            Self::Keep => "WHEN_LEFT_KEEP",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "WHEN_LEFT_HANGUP" => Some(Self::Hangup),
+            "WHEN_LEFT_KEEP" => Some(Self::Keep),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod admin_service_client {

@@ -112,7 +112,7 @@ pub fn body(kind: &str, c: u8, n: u64) -> Value {
         "ContainerNetworkConnected" => json!({"container": c, "network": "web"}),
         "NetnsShared" => json!({"container": c, "foreign": other}),
         "ExecStarted" => json!({"exec": "e", "argv": [], "by": "docker"}),
-        "ExecExited" => json!({"exec": "e", "code": 0, "signal": null}),
+        "ExecExited" => json!({"exec": "e", "code": 0, "signal": null, "oom": false}),
         "EgressDenied" => json!({"count": 1, "total": n}),
         "ThresholdCrossed" => json!({"what": "alert", "detail": "d"}),
         "RestartPlanned" => json!({"container": c, "end": "e", "code": 1, "restarts": 1, "delay_ms": 1, "due_ms": 1}),
