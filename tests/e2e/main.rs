@@ -17,6 +17,7 @@ mod policy;
 mod prepare;
 mod project;
 mod restarts;
+mod resume;
 mod rig;
 mod run;
 mod starts;

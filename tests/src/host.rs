@@ -290,6 +290,11 @@ impl Host {
         ran::start(&mut self.cli_command(args)?)
     }
 
+    /// As [`Host::cli_in_background`], with standard input.
+    pub fn cli_fed<I: IntoIterator<Item: AsRef<std::ffi::OsStr>>>(&self, args: I, stdin: Vec<u8>) -> Result<Running> {
+        ran::start_fed(&mut self.cli_command(args)?, stdin)
+    }
+
     /// An agent to be: busybox, `sleep` for ever, open network, unless told otherwise.
     pub fn agent(&self, name: &str) -> AgentBuilder<'_> {
         AgentBuilder::new(self, name)

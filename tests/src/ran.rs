@@ -1,8 +1,9 @@
 //! Programs that are run to their end within a deadline, and what they left.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -64,14 +65,26 @@ impl Ran {
 pub struct Running {
     pub what: String,
     pub child: Child,
-    readers: [JoinHandle<String>; 2],
+    readers: [Reader; 2],
 }
 
 /// Starts `command` without input.
 pub fn start(command: &mut Command) -> Result<Running> {
+    spawn(command.stdin(Stdio::null()))
+}
+
+/// Starts `command`, which is given `stdin` as it takes it.
+pub fn start_fed(command: &mut Command, stdin: Vec<u8>) -> Result<Running> {
+    let mut running = spawn(command.stdin(Stdio::piped()))?;
+    let mut pipe = running.child.stdin.take().context("its stdin is piped")?;
+    // One that ends without reading all leaves a broken pipe, which is its right.
+    std::thread::spawn(move || pipe.write_all(&stdin));
+    Ok(running)
+}
+
+fn spawn(command: &mut Command) -> Result<Running> {
     let what = describe(command);
     let mut child = command
-        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -86,6 +99,20 @@ pub fn run(command: &mut Command, patience: Duration) -> Result<Ran> {
 }
 
 impl Running {
+    /// What it has printed so far.
+    pub fn printed(&self) -> String {
+        self.readers[0].text()
+    }
+
+    /// Kills it, as a machine does that runs out of memory: it says nothing any more.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill().with_context(|| format!("killing `{}`", self.what))?;
+        self.child
+            .wait()
+            .with_context(|| format!("waiting for `{}`", self.what))?;
+        Ok(())
+    }
+
     pub fn finish(mut self, patience: Duration) -> Result<Ran> {
         use std::os::unix::process::ExitStatusExt;
         let deadline = Instant::now() + patience;
@@ -105,7 +132,7 @@ impl Running {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        let [stdout, stderr] = self.readers.map(|reader| reader.join().unwrap_or_default());
+        let [stdout, stderr] = self.readers.map(Reader::finish);
         let Some(status) = status else {
             bail!(
                 "`{}` did not end within {} s:\n{stdout}{stderr}",
@@ -123,15 +150,41 @@ impl Running {
     }
 }
 
-fn reader(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(mut pipe) = pipe {
-            // What came before an error is still worth reading.
-            let _ = pipe.read_to_end(&mut bytes);
+/// What a stream has said so far.
+#[derive(Debug)]
+struct Reader {
+    said: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+fn reader(pipe: Option<impl Read + Send + 'static>) -> Reader {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let to = Arc::clone(&said);
+    let thread = std::thread::spawn(move || {
+        let Some(mut pipe) = pipe else { return };
+        let mut chunk = [0; 64 * 1024];
+        // What came before an error is still worth reading.
+        while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+            to.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .extend_from_slice(&chunk[..n]);
         }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+    });
+    Reader { said, thread }
+}
+
+impl Reader {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    fn finish(self) -> String {
+        let Reader { said, thread } = self;
+        // One that panicked has said what it read.
+        let _ = thread.join();
+        let said = std::mem::take(&mut *said.lock().unwrap_or_else(PoisonError::into_inner));
+        String::from_utf8_lossy(&said).into_owned()
+    }
 }
 
 fn describe(command: &Command) -> String {

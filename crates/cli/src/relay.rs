@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use bytes::{Buf, Bytes};
-use clawker_wire::admin::{Exit, PlanProgress, Refused};
+use clawker_wire::admin::{ExecOpened, Exit, PlanProgress, Refused};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,8 +49,8 @@ pub enum Heard {
     Doing(String),
     Step(PlanProgress),
     Ready,
-    /// Input is wanted from this offset.
-    Opened(u64),
+    /// From where each stream goes on.
+    Opened(ExecOpened),
     /// Input below this offset is with the command.
     Taken(u64),
     Out(Bytes),
@@ -235,13 +235,10 @@ impl Relay {
                         self.now_ready(term)?;
                         self.progress.running(term).await;
                     }
-                    Some(Ok(Heard::Opened(offset))) => {
-                        self.opened(offset);
-                        if self.resume.as_ref().is_some_and(Resume::is_again) {
-                            self.progress.make_way();
-                            term.note("reconnected", "clawker: attached again; nothing is lost").await?;
-                        }
-                    }
+                    Some(Ok(Heard::Opened(from))) => if let Some((what, text)) = self.opened(&from) {
+                        self.progress.make_way();
+                        term.note(what, &text).await?;
+                    },
                     Some(Ok(Heard::Taken(offset))) => {
                         if let Some(resume) = &mut self.resume {
                             resume.taken(offset);
@@ -284,11 +281,22 @@ impl Relay {
         }
     }
 
-    fn opened(&mut self, offset: u64) {
-        let Some(resume) = &mut self.resume else { return };
-        self.to_send.extend(resume.open(offset));
+    /// What a person is told of it.
+    fn opened(&mut self, from: &ExecOpened) -> Option<(&'static str, String)> {
+        let resume = self.resume.as_mut()?;
+        let again = resume.was_cut();
+        let (input, missing) = resume.open(from);
+        self.to_send.extend(input);
         if self.stdin_ended {
             self.to_send.push_back(Say::Eof);
+        }
+        match (missing, again) {
+            (0, false) => None,
+            (0, true) => Some(("reconnected", "clawker: attached again; nothing is lost".to_owned())),
+            (bytes, _) => {
+                let text = format!("clawker: {bytes} bytes of its output went to whoever attended to it before");
+                Some(("missing", text))
+            }
         }
     }
 

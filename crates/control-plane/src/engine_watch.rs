@@ -154,6 +154,7 @@ impl Watch {
                     exec: "docker".into(),
                     argv: vec![command],
                     by: "docker".into(),
+                    init_life: String::new(),
                 };
                 self.append(&agent.name, exec).await;
             }

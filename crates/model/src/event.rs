@@ -199,7 +199,14 @@ events! {
     ContainerHealth { container: ContainerId, healthy: bool, detail: String, }
     ContainerNetworkConnected { container: ContainerId, network: String, }
     NetnsShared { container: ContainerId, foreign: ContainerId, }
-    ExecStarted { exec: String, argv: Vec<String>, by: String, }
+    ExecStarted {
+        exec: String,
+        argv: Vec<String>,
+        by: String,
+        /// Which PID 1 was asked; empty for one that the engine started.
+        #[serde(default)]
+        init_life: String,
+    }
     ExecExited { exec: String, code: i32, signal: Option<i32>, #[serde(default)] oom: bool, }
     /// Packets of the agent were dropped since the last look.
     EgressDenied { count: u64, total: u64, }

@@ -10,8 +10,11 @@ use crate::reader;
 use crate::{Error, Store, checkpoint};
 
 /// An exec that was journaled before it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExecRecord {
+    pub argv: Vec<String>,
+    /// Which PID 1 was asked.
+    pub init_life: String,
     /// How it ended, if that is known.
     pub exited: Option<ExecExited>,
 }
@@ -43,10 +46,18 @@ fn find(db: &Db, agent: &str, since_ms: u64, id: &str) -> Result<Option<ExecReco
         .map_err(error)?;
     let mut found: Option<ExecRecord> = None;
     for row in rows {
-        let record = found.get_or_insert(ExecRecord { exited: None });
-        if let Event::ExecExited(exited) = decode(row.map_err(error)?)?.event {
+        let event = decode(row.map_err(error)?)?.event;
+        let record = found.get_or_insert_default();
+        match event {
+            Event::ExecStarted(started) => {
+                record.argv = started.argv;
+                record.init_life = started.init_life;
+            }
             // The first one was told; a later one says the same.
-            record.exited.get_or_insert(exited);
+            Event::ExecExited(exited) => {
+                record.exited.get_or_insert(exited);
+            }
+            _ => {}
         }
     }
     Ok(found)

@@ -97,8 +97,14 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
     progress.make_way();
     let mut relay = Relay::new(term, args.interactive, args.tty, progress);
     relay.resume = Some(Resume::default());
-    let asked = crate::session::unless_interrupted(&mut signals, asking.ask(client, [0; 2]));
-    let mut wires = asked.await?;
+    let mut wires = tokio::select! {
+        asked = asking.ask(client, [0; 2]) => match asked {
+            // It was asked for, or not: once more starts nothing twice.
+            Err(status) if is_cut(&status) => asking.again(&mut relay, client, term, &mut signals).await?,
+            asked => asked?,
+        },
+        signal = interrupt(&mut signals) => return Err(asking.left(signal)),
+    };
     loop {
         match relay.run(term, &mut signals, wires).await? {
             End::Exit(exit) => {
@@ -110,7 +116,7 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
             }
             End::Cut => {
                 relay.progress.make_way();
-                wires = asking.again(&relay, client, term, &mut signals).await?;
+                wires = asking.again(&mut relay, client, term, &mut signals).await?;
             }
             End::Early(signal) | End::Left(signal) => return Err(asking.left(signal)),
             End::Refused(refused) => return Err(CommandError::new(Kind::Failed, refused.reason)),
@@ -147,19 +153,18 @@ impl Asking {
     /// The same exec on another connection, with nothing lost and nothing twice.
     async fn again(
         &mut self,
-        relay: &Relay,
+        relay: &mut Relay,
         client: &mut Client,
         term: &mut Term,
         signals: &mut Signals,
     ) -> Result<Wires, CommandError> {
-        let resume = relay.resume.as_ref();
-        let came_far = resume.is_some_and(Resume::is_open);
-        if came_far || self.deadline.is_none() {
+        let resume = relay.resume.get_or_insert_default();
+        if resume.lose() {
             self.deadline = Some(Instant::now() + term.settings.reconnect_for);
-            let text = "clawker: the connection to the control plane broke; the command goes on; trying again";
+            let text = "clawker: the connection to the control plane broke; trying again, the command goes on";
             term.note("reconnecting", text).await?;
         }
-        let has = resume.map(Resume::written).unwrap_or_default();
+        let has = resume.written();
         let mut pause = Duration::from_millis(100);
         loop {
             tokio::select! {
@@ -230,7 +235,7 @@ fn exec_heard(message: Result<ExecOutput, Status>) -> Result<Heard, Status> {
     use exec_output::Body;
     Ok(match message?.body {
         Some(Body::Started(_)) => Heard::Ready,
-        Some(Body::Opened(offset)) => Heard::Opened(offset),
+        Some(Body::Opened(from)) => Heard::Opened(from),
         Some(Body::StdinTaken(offset)) => Heard::Taken(offset),
         Some(Body::Stdout(bytes)) => Heard::Out(bytes),
         Some(Body::Stderr(bytes)) => Heard::Err(bytes),

@@ -9,13 +9,21 @@ fn said(body: exec_output::Body) -> Say<ExecOutput> {
     Say::Message(ExecOutput { body: Some(body) })
 }
 
+fn opened(stdin: u64, stdout: u64) -> exec_output::Body {
+    exec_output::Body::Opened(ExecOpened {
+        stdin,
+        stdout,
+        stderr: 0,
+    })
+}
+
 #[tokio::test]
 async fn exec_passes_streams_and_code() {
     let stage = Stage::new();
     stage.fake.with(|scene| {
         scene.exec = vec![vec![
             said(exec_output::Body::Started("e1".into())),
-            said(exec_output::Body::Opened(0)),
+            said(opened(0, 0)),
             said(exec_output::Body::Stdout("\u{1b}[1mout".into())),
             said(exec_output::Body::Stderr("err".into())),
             said(exec_output::Body::Exit(Exit {
@@ -64,7 +72,7 @@ async fn a_cut_exec_goes_on_where_it_was() {
         scene.exec = vec![
             vec![
                 said(exec_output::Body::Started("e1".into())),
-                said(exec_output::Body::Opened(0)),
+                said(opened(0, 0)),
                 said(exec_output::Body::Stdout("one".into())),
                 // Its input, the end of that, and what it has.
                 Say::Words(heard.0.clone(), 3),
@@ -74,7 +82,7 @@ async fn a_cut_exec_goes_on_where_it_was() {
             vec![],
             vec![
                 said(exec_output::Body::Started("e1".into())),
-                said(exec_output::Body::Opened(4)),
+                said(opened(4, 3)),
                 said(exec_output::Body::Stdout("two".into())),
                 Say::Words(heard.0.clone(), 3),
                 said(exec_output::Body::Stderr("three".into())),
@@ -95,7 +103,7 @@ async fn a_cut_exec_goes_on_where_it_was() {
     let seen = stage.run(&line, props).await;
     assert_eq!((seen.code, seen.out().as_str()), (9, "onetwo"));
     assert_snapshot!(seen.err, @r#"
-    clawker: the connection to the control plane broke; the command goes on; trying again
+    clawker: the connection to the control plane broke; trying again, the command goes on
     clawker: attached again; nothing is lost
     threeclawker: the kernel killed the command: out of memory
     "#);
@@ -133,7 +141,7 @@ async fn a_cut_exec_is_not_taken_for_an_end() {
     let seen = stage.run(&["exec", "a", "x"], Props::default()).await;
     assert_eq!(seen.code, 75);
     assert_snapshot!(seen.err, @r#"
-    clawker: the connection to the control plane broke; the command goes on; trying again
+    clawker: the connection to the control plane broke; trying again, the command goes on
     error: the control plane has not come back
     hint: clawker up
     hint: go on with the command, within a minute: the same line with `--id word`; agent `a`

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use clawker_model::event::{ExecExited, ExecStarted};
 use clawker_model::{FullName, exit};
+use clawker_store::ExecRecord;
 use clawker_wire::admin::{ExecInput, ExecOutput, Exit, exec_input, exec_output};
 use clawker_wire::session::{self as proto};
 use tokio::sync::mpsc;
@@ -66,12 +67,20 @@ pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) 
                 exec: spec.exec_id.clone(),
                 argv: start.argv.clone(),
                 by: peer.operator(),
+                init_life: session.init_life(),
             };
             core.store.append(Some(&found.name), started).await?;
-            let handle = begin(&core, &found.name, &agent, session, &spec, &start.argv).await?;
-            Begun::Running { handle, noted: false }
+            begin(&core, &found.name, &agent, session, &spec, &start.argv).await?
         }
-        Some(known) => go_on(&agent, &spec, known.exited, &found, &start.argv).await?,
+        Some(known) if known.argv != start.argv => {
+            return Err(Fault::new(
+                Code::AlreadyExists,
+                exit::CANT_CREATE,
+                format!("another command has the id `{}` in `{}`", spec.exec_id, found.name),
+                "one id is one command: choose another",
+            ));
+        }
+        Some(known) => go_on(&core, &agent, &spec, known, &found).await?,
     };
     let (out, output) = mpsc::channel(16);
     let _ = out.try_send(says(exec_output::Body::Started(spec.exec_id.clone())));
@@ -155,27 +164,26 @@ async fn begin(
     session: Session,
     spec: &proto::Exec,
     argv: &[String],
-) -> Result<ExecHandle, Fault> {
-    let error = match session.exec(spec.clone()).await {
-        Ok(handle) => return Ok(handle),
-        Err(SessionError::Lost(_) | SessionError::Silent { .. }) => {
-            match attach(agent, spec, &session.init_life()).await {
-                Ok(handle) => return Ok(handle),
-                Err(error) => error,
-            }
-        }
-        Err(error) => error,
-    };
-    if let SessionError::ExecFailed { .. } = &error {
-        let code = Fault::from(error.clone()).exit.into();
-        let exit = Exit {
-            code,
-            signal: 0,
-            oom: false,
-        };
-        note_exit(core, name, &spec.exec_id, &exit).await;
+) -> Result<Begun, Fault> {
+    let mut started = session.exec(spec.clone()).await;
+    if let Err(SessionError::Lost(_) | SessionError::Silent { .. }) = started {
+        started = attach(agent, spec, &session.init_life()).await;
     }
-    Err(refused(error, argv, name))
+    match started {
+        Ok(handle) => Ok(Begun::Running { handle, noted: false }),
+        Err(error) => {
+            if let SessionError::ExecFailed { .. } = &error {
+                let code = Fault::from(error.clone()).exit.into();
+                let exit = Exit {
+                    code,
+                    signal: 0,
+                    oom: false,
+                };
+                note_exit(core, name, &spec.exec_id, &exit).await;
+            }
+            Err(refused(error, argv, name))
+        }
+    }
 }
 
 /// The exec on the next session of the PID 1 that runs it: of another it would be another exec.
@@ -199,33 +207,34 @@ pub(super) async fn attach(agent: &AgentHandle, spec: &proto::Exec, life: &str) 
 
 /// An exec that was asked for before: with PID 1, or, where that has forgotten it, in the journal.
 async fn go_on(
+    core: &Core,
     agent: &AgentHandle,
     spec: &proto::Exec,
-    exited: Option<ExecExited>,
+    known: ExecRecord,
     found: &Found,
-    argv: &[String],
 ) -> Result<Begun, Fault> {
+    let name = &found.name;
     let session = tokio::time::timeout(RECONNECT, agent.until_session()).await;
-    if let Ok(Some(session)) = &session
-        && session.knows(&spec.exec_id)
-    {
-        let attached = attach(agent, spec, &session.init_life()).await;
-        return attached
-            .map(|handle| Begun::Running {
-                handle,
-                noted: exited.is_some(),
-            })
-            .map_err(|error| refused(error, argv, &found.name));
-    }
-    match (exited, session) {
-        (Some(exited), _) => Ok(Begun::Ended(exited)),
-        (None, Err(_)) => Err(no_session(found)),
-        (None, Ok(_)) => Err(Fault::new(
+    let session = match (session, known.exited) {
+        (Ok(Some(session)), exited) if session.knows(&spec.exec_id) => {
+            let attached = attach(agent, spec, &session.init_life()).await;
+            let handle = attached.map_err(|error| refused(error, &known.argv, name))?;
+            let noted = exited.is_some();
+            return Ok(Begun::Running { handle, noted });
+        }
+        (_, Some(exited)) => return Ok(Begun::Ended(exited)),
+        (Err(_), None) => return Err(no_session(found)),
+        (Ok(session), None) => session,
+    };
+    match session.filter(|session| session.init_life() == known.init_life) {
+        // PID 1 forgets only what is journaled: it was never asked, because the control plane died before.
+        Some(session) => begin(core, name, agent, session, spec, &known.argv).await,
+        None => Err(Fault::new(
             Code::FailedPrecondition,
             exit::NOT_STARTED,
             format!(
-                "the exec `{}` is gone: `{}` has ended or was started again since",
-                spec.exec_id, found.name
+                "the exec `{}` is gone: `{name}` has ended or was started again since",
+                spec.exec_id
             ),
             "nothing is started twice under one id: choose another",
         )),

@@ -10,7 +10,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use clawker_wire::admin::{ExecAck, ExecInput, ExecOutput, Exit, WhenLeft, exec_input, exec_output};
+use clawker_wire::admin::{ExecAck, ExecInput, ExecOpened, ExecOutput, Exit, WhenLeft, exec_input, exec_output};
 use clawker_wire::session::{self as proto, IoFrame, Stream, io_frame};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
@@ -49,7 +49,9 @@ pub struct Relay {
     /// Somebody else asks for the exec.
     over: CancellationToken,
     stdin: Stdin,
-    /// The client knows from where its input is wanted.
+    /// The client has more to say.
+    input_open: bool,
+    /// It knows from where its input is wanted.
     opened: bool,
     /// Offset up to which each stream was sent to the client: stdout, stderr.
     sent: [u64; 2],
@@ -95,6 +97,7 @@ impl Relay {
             out,
             over,
             stdin: Stdin::default(),
+            input_open: true,
             opened: false,
             sent: terms.from,
             has: terms.from,
@@ -143,7 +146,15 @@ impl Relay {
         } else {
             // What the client gives from here on follows what it, or another, gave before.
             self.stdin.begin(opened.stdin_taken);
-            told = Some(exec_output::Body::Opened(opened.stdin_taken));
+            for (stream, first) in [opened.stdout_first, opened.stderr_first].into_iter().enumerate() {
+                self.sent[stream] = self.sent[stream].max(first);
+            }
+            self.has = self.sent;
+            told = Some(exec_output::Body::Opened(ExecOpened {
+                stdin: opened.stdin_taken,
+                stdout: self.sent[0],
+                stderr: self.sent[1],
+            }));
         }
         let mut to_agent: VecDeque<IoFrame> = self.stdin.again().into();
         // Said again: the last word may have been lost with the session, and a full ring waits for it.
@@ -173,7 +184,8 @@ impl Relay {
                 return Ok(Share::Over(When::Left));
             }
             let quiet = drained_at.filter(|_| to_operator.is_none()).map(|at| at + QUIET);
-            let reading = self.gone.is_none() && !self.stdin.eof && !self.stdin.full();
+            // What the client has comes behind its input: one that says so is always heard, and keeps to a window.
+            let reading = self.gone.is_none() && self.input_open && (self.terms.acknowledges || !self.stdin.full());
             tokio::select! {
                 permit = out.reserve(), if (told.is_some() || to_operator.is_some()) && self.gone.is_none() => {
                     let Ok(permit) = permit else { self.leave(&mut to_agent).await; continue };
@@ -204,9 +216,18 @@ impl Relay {
                     Err(status) => return Ok(Share::Lost(status.message().to_owned())),
                 },
                 message = input.message(), if reading => match message {
-                    Ok(Some(ExecInput { body: Some(body) })) => self.told(body, &mut to_agent).await,
+                    Ok(Some(ExecInput { body: Some(body) })) => {
+                        self.told(body, &mut to_agent).await;
+                        if self.stdin.is_overrun() {
+                            let message = "more standard input than its window of 256 KiB was sent";
+                            return Err(Fault::usage(message, "this is a fault of the client"));
+                        }
+                    }
                     Ok(Some(_)) => {}
-                    Ok(None) => self.end_input(&mut to_agent),
+                    Ok(None) => {
+                        self.input_open = false;
+                        self.end_input(&mut to_agent);
+                    }
                     Err(_) => self.leave(&mut to_agent).await,
                 },
                 result = exec.exited(), if exited.is_none() => exited = Some(result),
@@ -267,7 +288,7 @@ impl Relay {
                 }
                 None
             }
-            // Our execs block instead of losing output, so nothing is ever missing.
+            // Our execs block instead of losing output: what is missing, somebody had, and Opened said so.
             _ => None,
         }
     }

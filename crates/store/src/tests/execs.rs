@@ -11,6 +11,7 @@ fn started(exec: &str) -> ExecStarted {
         exec: exec.into(),
         argv: vec!["true".into()],
         by: "uid:0".into(),
+        init_life: "life".into(),
     }
 }
 
@@ -30,7 +31,12 @@ async fn an_exec_is_found_by_agent_and_id_until_retention_drops_it() {
     let (a, b) = (name(0), name(1));
     store.append(Some(&a), started("operator/x")).await.expect("append");
     store.append(Some(&b), started("operator/y")).await.expect("append");
-    let running = Some(ExecRecord { exited: None });
+    let argv = vec!["true".to_owned()];
+    let running = Some(ExecRecord {
+        argv: argv.clone(),
+        init_life: "life".into(),
+        exited: None,
+    });
     assert_eq!(store.exec(&a, 0, "operator/x").await.expect("asked"), running);
     assert_eq!(store.exec(&b, 0, "operator/x").await.expect("asked"), None);
     assert_eq!(store.exec(&a, 0, "operator/").await.expect("asked"), None);
@@ -39,6 +45,8 @@ async fn an_exec_is_found_by_agent_and_id_until_retention_drops_it() {
     // Said twice, by two that kept it: the first one was told.
     store.append(Some(&a), exited("operator/x", 8)).await.expect("append");
     let ended = Some(ExecRecord {
+        argv,
+        init_life: "life".into(),
         exited: Some(exited("operator/x", 7)),
     });
     assert_eq!(store.exec(&a, 0, "operator/x").await.expect("asked"), ended);

@@ -434,6 +434,7 @@ pub struct ExecStart {
     #[prost(uint64, tag = "11")]
     pub stderr_from: u64,
     /// The client says by ExecAck what it has, and nothing is forgotten before. Otherwise what was sent counts as had.
+    /// It sends at most 256 KiB of standard input beyond `stdin_taken`, because ExecAck comes behind.
     #[prost(bool, tag = "12")]
     pub acknowledges: bool,
     /// What becomes of it when nobody asks for it any more.
@@ -467,13 +468,23 @@ pub mod exec_output {
         /// All output came before.
         #[prost(message, tag = "4")]
         Exit(super::Exit),
-        /// Standard input goes on from this offset: after `started`, before any output.
-        #[prost(uint64, tag = "5")]
-        Opened(u64),
+        /// After `started`, before any output.
+        #[prost(message, tag = "5")]
+        Opened(super::ExecOpened),
         /// Standard input below this offset is with the exec, and needn't be kept.
         #[prost(uint64, tag = "6")]
         StdinTaken(u64),
     }
+}
+/// From which offset each stream goes on. Output that somebody had is no longer there, whatever was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExecOpened {
+    #[prost(uint64, tag = "1")]
+    pub stdin: u64,
+    #[prost(uint64, tag = "2")]
+    pub stdout: u64,
+    #[prost(uint64, tag = "3")]
+    pub stderr: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LogsRequest {

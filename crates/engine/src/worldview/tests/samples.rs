@@ -111,7 +111,7 @@ pub fn body(kind: &str, c: u8, n: u64) -> Value {
         "ContainerHealth" => json!({"container": c, "healthy": n.is_multiple_of(2), "detail": "d"}),
         "ContainerNetworkConnected" => json!({"container": c, "network": "web"}),
         "NetnsShared" => json!({"container": c, "foreign": other}),
-        "ExecStarted" => json!({"exec": "e", "argv": [], "by": "docker"}),
+        "ExecStarted" => json!({"exec": "e", "argv": [], "by": "docker", "init_life": ""}),
         "ExecExited" => json!({"exec": "e", "code": 0, "signal": null, "oom": false}),
         "EgressDenied" => json!({"count": 1, "total": n}),
         "ThresholdCrossed" => json!({"what": "alert", "detail": "d"}),
