@@ -16,7 +16,7 @@ use std::sync::Arc;
 use clawker_model::event::{ExecExited, ExecStarted};
 use clawker_model::{FullName, exit};
 use clawker_store::ExecRecord;
-use clawker_wire::admin::{ExecInput, ExecOutput, Exit, exec_input, exec_output};
+use clawker_wire::admin::{ExecInput, ExecOutput, ExecStart, Exit, exec_input, exec_output};
 use clawker_wire::session::{self as proto};
 use tokio::sync::mpsc;
 use tokio::time::Duration;
@@ -39,7 +39,8 @@ pub(super) const RECONNECT: Duration = Duration::from_secs(60);
 
 pub type Output = ReceiverStream<Result<ExecOutput, Status>>;
 
-/// Starts the exec that the first message asks for, or goes on with it. Relaying goes on in a task of its own.
+/// Starts the exec that the first message asks for, or goes on with it. A call that is given up meanwhile leaves nothing
+/// half done: all that follows the first message is a task of its own.
 pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) -> Result<Output, Fault> {
     let start = match tokio::time::timeout(FIRST, input.message()).await {
         Ok(Ok(Some(ExecInput {
@@ -52,6 +53,21 @@ pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) 
             ));
         }
     };
+    let (out, output) = mpsc::channel(16);
+    let tasks = core.tasks.clone();
+    let serving = tasks.spawn(serve(core, peer, start, input, out));
+    let served = serving.await.map_err(|error| Fault::internal(error.to_string()))?;
+    served.map(|()| ReceiverStream::new(output))
+}
+
+/// Returns once the exec runs, or has ended; relaying goes on.
+async fn serve(
+    core: Arc<Core>,
+    peer: Peer,
+    start: ExecStart,
+    input: Streaming<ExecInput>,
+    out: mpsc::Sender<Result<ExecOutput, Status>>,
+) -> Result<(), Fault> {
     let found = resolve(&core, &start.agent).await?;
     found.made()?;
     let record = found.own()?;
@@ -82,7 +98,6 @@ pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) 
         }
         Some(known) => go_on(&core, &agent, &spec, known, &found).await?,
     };
-    let (out, output) = mpsc::channel(16);
     let _ = out.try_send(says(exec_output::Body::Started(spec.exec_id.clone())));
     match begun {
         Begun::Ended(exited) => {
@@ -106,7 +121,7 @@ pub async fn exec(core: Arc<Core>, peer: Peer, mut input: Streaming<ExecInput>) 
             tasks.spawn(follow(whose, relay, handle, input, out));
         }
     }
-    Ok(ReceiverStream::new(output))
+    Ok(())
 }
 
 /// Relays to the end, journals it, and lets PID 1 forget the exec.
