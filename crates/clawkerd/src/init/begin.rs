@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clawker_identity::thumbprint;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::command::{CommandError, Extra, build};
+use super::command::{CommandError, Extra, build, check_id};
 use super::exec::{Exec, Leave, Stages, Terms};
 use super::spawn::{Command, Spawned, Stdio, spawn};
 use super::supervisor::Supervisor;
@@ -28,6 +28,9 @@ impl Supervisor {
     /// Starts it, at most once for its id: the same again attaches, another spec is a conflict.
     pub(super) fn exec(&mut self, id: u64, spec: &ExecSpec, now: Instant) {
         let exec_id = &spec.exec_id;
+        if let Err(error) = check_id(exec_id) {
+            return self.refuse_command(id, exec_id, 0, &error);
+        }
         let digest = postcard::to_stdvec(spec)
             .map(|bytes| thumbprint(&bytes))
             .unwrap_or_default();
@@ -75,20 +78,11 @@ impl Supervisor {
                 exec.leave = Leave::new(rule, now);
                 self.execs.insert(exec);
             }
-            Err((stage, error)) => {
-                let reply = Reply::ExecFailed {
-                    exec_id: exec_id.clone(),
-                    kind: error.kind().to_owned(),
-                    errno: 0,
-                    stage,
-                    message: error.to_string(),
-                };
-                self.reply(id, reply);
-            }
+            Err((stage, error)) => self.refuse_command(id, exec_id, stage, &error),
         }
     }
 
-    pub(super) fn refuse(&mut self, id: u64, exec_id: &str, kind: &str, message: String) {
+    fn refuse(&mut self, id: u64, exec_id: &str, kind: &str, message: String) {
         self.reply(
             id,
             Reply::ExecFailed {
@@ -99,6 +93,18 @@ impl Supervisor {
                 message,
             },
         );
+    }
+
+    /// What was to be executed can't be, and this stage is why.
+    pub(super) fn refuse_command(&mut self, id: u64, exec_id: &str, stage: u8, error: &CommandError) {
+        let reply = Reply::ExecFailed {
+            exec_id: exec_id.to_owned(),
+            kind: error.kind().to_owned(),
+            errno: error.errno(),
+            stage,
+            message: error.to_string(),
+        };
+        self.reply(id, reply);
     }
 
     /// All stages are built before the first is spawned.

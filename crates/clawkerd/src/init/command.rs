@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::io;
 
 use super::spawn::{Command, Failure, FailureKind, Stdio};
-use crate::halves::Stage;
+use crate::halves::{MAIN, Stage};
 use crate::user::{Files, UserError};
 
 /// Docker's, for an environment without one.
@@ -12,6 +12,9 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 
 /// Most arguments and environment entries, each.
 const MAX_ENTRIES: usize = 32 * 1024;
+
+/// Most bytes of an exec's id.
+const MAX_ID: usize = 256;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
@@ -23,6 +26,10 @@ pub enum CommandError {
     TooMany { what: &'static str, count: usize },
     #[error("no command is given")]
     Empty,
+    #[error("the working directory is not an absolute path")]
+    Cwd,
+    #[error("an exec's id has 1 to {MAX_ID} bytes, no control characters, and isn't `{MAIN}`")]
+    Id,
     #[error("starting a process: {0}")]
     Io(#[from] io::Error),
 }
@@ -33,7 +40,20 @@ impl CommandError {
         match self {
             CommandError::User(_) => "bad_user",
             CommandError::Empty => FailureKind::NotFound.name(),
-            _ => FailureKind::Spawn.name(),
+            CommandError::Cwd => FailureKind::BadCwd.name(),
+            CommandError::Id => "bad_id",
+            CommandError::Zero { .. } | CommandError::TooMany { .. } | CommandError::Io(_) => FailureKind::Spawn.name(),
+        }
+    }
+
+    /// As in `ExecFailed.errno`: the kernel's, or what it would have said.
+    pub fn errno(&self) -> i32 {
+        match self {
+            CommandError::User(_) => 0,
+            CommandError::Empty => libc::ENOENT,
+            CommandError::Zero { .. } | CommandError::Cwd | CommandError::Id => libc::EINVAL,
+            CommandError::TooMany { .. } => libc::E2BIG,
+            CommandError::Io(error) => error.raw_os_error().unwrap_or(0),
         }
     }
 
@@ -42,6 +62,7 @@ impl CommandError {
         match self {
             CommandError::User(_) => FailureKind::NotExecutable.exit_code(),
             CommandError::Empty => FailureKind::NotFound.exit_code(),
+            CommandError::Cwd => FailureKind::BadCwd.exit_code(),
             _ => FailureKind::Spawn.exit_code(),
         }
     }
@@ -51,6 +72,12 @@ impl From<Failure> for CommandError {
     fn from(failure: Failure) -> Self {
         CommandError::Io(io::Error::from_raw_os_error(failure.errno))
     }
+}
+
+/// What may be an exec's id: it goes into logs and onto terminals, and the command's own is not to be had.
+pub fn check_id(id: &str) -> Result<(), CommandError> {
+    let good = (1..=MAX_ID).contains(&id.len()) && !id.chars().any(char::is_control) && id != MAIN;
+    if good { Ok(()) } else { Err(CommandError::Id) }
 }
 
 /// What a command has beside its stage.
@@ -102,15 +129,22 @@ pub fn build(stage: &Stage, extra: Extra<'_>) -> Result<Command, CommandError> {
     Ok(Command {
         argv: strings("the command", stage.argv.iter().map(|arg| arg.clone().into_bytes()))?,
         env: strings("the environment", env)?,
-        cwd: CString::new(if stage.cwd.is_empty() { "/" } else { &stage.cwd }).map_err(|_| CommandError::Zero {
-            what: "the working directory",
-        })?,
+        cwd: directory(&stage.cwd)?,
         create_cwd: extra.create_cwd,
         identity,
         no_new_privs: extra.no_new_privs,
         stdio: extra.stdio,
         mark: extra.mark,
     })
+}
+
+/// Absolute, as Docker wants it: PID 1's own directory is nobody's business.
+fn directory(cwd: &str) -> Result<CString, CommandError> {
+    match cwd {
+        "" => Ok(c"/".to_owned()),
+        cwd if cwd.starts_with('/') => CString::new(cwd).map_err(|_| CommandError::Cwd),
+        _ => Err(CommandError::Cwd),
+    }
 }
 
 fn strings(what: &'static str, list: impl IntoIterator<Item = Vec<u8>>) -> Result<Vec<CString>, CommandError> {

@@ -66,7 +66,7 @@ impl Supervisor {
                 let command = spec.main.argv.first().map_or("", String::as_str);
                 terminal::say(&format!("can't run `{command}`: {error}"));
                 if let Some(id) = asked {
-                    self.refuse(id, MAIN, error.kind(), error.to_string());
+                    self.refuse_command(id, MAIN, 0, &error);
                 }
                 self.main_failed(error.exit_code(), now);
             }

@@ -5,6 +5,7 @@ mod elsewhere;
 mod execs;
 mod frozen;
 mod host;
+mod hostile;
 mod plane;
 mod recorded;
 mod storm;

@@ -135,6 +135,7 @@ pub struct ExecState {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Exec {
+    /// 1 to 256 bytes without control characters, and not `main`.
     #[prost(string, tag = "1")]
     pub exec_id: ::prost::alloc::string::String,
     /// 1 to 16; each one's standard output is the next one's standard input. Its code is the last one's.
@@ -172,7 +173,7 @@ pub struct Stage {
     pub user: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "3")]
     pub env: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Empty is `/`.
+    /// Absolute; empty is `/`.
     #[prost(string, tag = "4")]
     pub cwd: ::prost::alloc::string::String,
 }
@@ -326,7 +327,7 @@ pub struct Started {
 pub struct ExecFailed {
     #[prost(string, tag = "1")]
     pub exec_id: ::prost::alloc::string::String,
-    /// not_found, not_executable, bad_user, bad_cwd, conflict, too_many, unsupported, spawn
+    /// not_found, not_executable, bad_user, bad_cwd, bad_id, conflict, too_many, unsupported, spawn
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     #[prost(int32, tag = "3")]
