@@ -110,22 +110,47 @@ fn named_tests(text: &str) -> BTreeSet<String> {
     after("test `").chain(after("e2e `")).map(str::to_owned).collect()
 }
 
+/// Tests in the last column of a table's rows: whatever is spelled as a function of more than one word.
+fn tests_in_table(text: &str) -> BTreeSet<String> {
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let columns = rows.filter_map(|row| row.trim_end_matches([' ', '|']).rsplit(" | ").next());
+    let words = columns.flat_map(|column| column.split('`').skip(1).step_by(2));
+    let is_test = |word: &&str| word.contains('_') && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    words.filter(is_test).map(str::to_owned).collect()
+}
+
+/// The document's names of tests that nobody has written.
+fn untested(named: BTreeSet<String>) -> Vec<String> {
+    let there: String = sources(&["crates", "tests", "plugins"], ".rs")
+        .into_iter()
+        .map(|source| source.text)
+        .collect();
+    let missing = |name: &String| !there.contains(&format!("fn {name}("));
+    named.into_iter().filter(missing).collect()
+}
+
+#[test]
+fn tests_that_hold_a_promise_of_clawkerds_exist() {
+    assert_eq!(
+        tests_in_table("| a | b |\n|---|---|\n| `x_y` | `a_b`, unit tests of `c`, e2e `d_e` |\nand `f_g`\n"),
+        ["a_b", "d_e"].map(str::to_owned).into()
+    );
+    assert_eq!(untested(["no_such".to_owned() + "_test"].into()).len(), 1);
+    let text = document("docs/clawkerd.md");
+    let promises = text.split("\n## ").find(|section| section.starts_with("Promises"));
+    let named = tests_in_table(promises.expect("a section of promises"));
+    assert!(named.len() > 30, "only {} tests are named", named.len());
+    expect_none("docs/clawkerd.md names tests that don't exist", &untested(named));
+}
+
 #[test]
 fn tests_that_hold_a_decision_exist() {
     assert_eq!(
         named_tests("so it is (test `a_b`, e2e `c`)"),
         ["a_b", "c"].map(str::to_owned).into()
     );
-    let text = document("docs/decisions.md");
-    let there: String = sources(&["crates", "tests", "plugins"], ".rs")
-        .into_iter()
-        .map(|source| source.text)
-        .collect();
-    let wrong: Vec<String> = named_tests(&text)
-        .into_iter()
-        .filter(|name| !there.contains(&format!("fn {name}(")))
-        .collect();
-    expect_none("docs/decisions.md names tests that don't exist", &wrong);
+    let named = named_tests(&document("docs/decisions.md"));
+    expect_none("docs/decisions.md names tests that don't exist", &untested(named));
 }
 
 /// Links to files of the project that aren't there.

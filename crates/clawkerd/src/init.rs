@@ -40,6 +40,7 @@ mod begin;
 mod check;
 mod child;
 mod command;
+mod descriptors;
 mod door;
 mod end;
 mod exec;

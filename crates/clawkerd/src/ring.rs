@@ -141,6 +141,13 @@ impl Writer {
         self.map.data_len()
     }
 
+    /// Bytes of its data that are memory by now: what was written once stays.
+    pub fn touched(&self) -> usize {
+        usize::try_from(self.cursor.head)
+            .unwrap_or(usize::MAX)
+            .min(self.capacity())
+    }
+
     pub fn cursor(&self) -> &Cursor {
         &self.cursor
     }
@@ -148,14 +155,26 @@ impl Writer {
     /// One read of `source` into the ring; 0 is its end. With `lossy` a full ring gives up its oldest bytes, else it
     /// must not be full.
     pub fn fill(&mut self, source: BorrowedFd<'_>, lossy: bool) -> io::Result<usize> {
-        if lossy {
-            self.cursor.make_room();
-            self.publish();
-        }
-        let range = self.cursor.writable();
-        let n = self.map.read_from(source, range.start, range.len())?;
+        let n = if lossy && self.cursor.is_full() {
+            self.replace(source)?
+        } else {
+            let range = self.cursor.writable();
+            self.map.read_from(source, range.start, range.len())?
+        };
         self.cursor.wrote(n);
         self.publish();
+        Ok(n)
+    }
+
+    /// One byte into a full ring, if there is one: nothing is given up for the end of the source.
+    fn replace(&mut self, source: BorrowedFd<'_>) -> io::Result<usize> {
+        let mut byte = [0];
+        let n = rustix::io::read(source, &mut byte)?;
+        if n > 0 {
+            self.cursor.make_room();
+            self.publish();
+            self.map.copy_in(self.cursor.writable().start, &byte);
+        }
         Ok(n)
     }
 

@@ -100,7 +100,19 @@ fn a_lossy_ring_gives_up_its_oldest_and_the_reader_sees_where() {
     ring.fill(source.as_fd(), true).expect("read");
     ring.fill(source.as_fd(), true).expect("read");
     assert_eq!(reader.tail(), 1024, "a quarter was given up");
+    ring.fill(source.as_fd(), true).expect("read");
     let chunk = reader.read(0, 8);
     assert_eq!((chunk.from, chunk.bytes), (1024, vec![1; 8]));
     assert_eq!(reader.read(4096, 200).bytes, vec![2; 100]);
+}
+
+#[test]
+fn a_lossy_ring_that_is_just_full_gives_up_nothing_at_the_end() {
+    let (source, mut sink) = std::io::pipe().expect("pipe");
+    let mut ring = Writer::new(4096).expect("ring");
+    sink.write_all(&[1; 4096]).expect("written");
+    assert_eq!(ring.fill(source.as_fd(), true).expect("read"), 4096);
+    drop(sink);
+    assert_eq!(ring.fill(source.as_fd(), true).expect("the end"), 0);
+    assert_eq!((ring.cursor().tail(), ring.cursor().head()), (0, 4096));
 }

@@ -8,6 +8,7 @@ use clawker_identity::thumbprint;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::command::{CommandError, Extra, build, check_id};
+use super::descriptors;
 use super::exec::{Exec, Leave, Stages, Terms};
 use super::spawn::{Command, Spawned, Stdio, spawn};
 use super::supervisor::Supervisor;
@@ -47,8 +48,17 @@ impl Supervisor {
         }
         let used: usize = self.execs.iter().map(Exec::ring_bytes).sum();
         let ring = RING.min(RING_BUDGET.saturating_sub(used) / 4);
-        if self.execs.len() >= MAX_EXECS || ring < MIN_RING {
-            let message = format!("{} execs are not acknowledged", self.execs.len());
+        let full = if self.execs.len() >= MAX_EXECS {
+            Some("the limit")
+        } else if ring < MIN_RING {
+            Some("and no memory is left for the output of another")
+        } else {
+            let used = self.execs.iter().map(Exec::descriptors).sum::<usize>();
+            let full = !descriptors::are_left(used.saturating_add(self.sinkhole.len()));
+            full.then_some("and no descriptors are left for another")
+        };
+        if let Some(why) = full {
+            let message = format!("{} execs are not acknowledged, {why}", self.execs.len());
             return self.refuse(id, exec_id, "too_many", message);
         }
         let stages = spec.stages.len();
@@ -136,8 +146,9 @@ impl Supervisor {
             }
             commands.push(command);
         }
-        let spawned = self.spawn_all(commands, terms.number)?;
-        Exec::new(terms, Stages::new(spawned), pipes).map_err(first)
+        let mut exec = Exec::new(terms, pipes).map_err(first)?;
+        exec.stages = Stages::new(self.spawn_all(commands, exec.terms.number)?);
+        Ok(exec)
     }
 
     /// All of them, or none is left.

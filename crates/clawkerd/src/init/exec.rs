@@ -95,7 +95,8 @@ struct Output {
 }
 
 impl Exec {
-    pub fn new(terms: Terms, stages: Stages, pipes: Pipes) -> io::Result<Self> {
+    /// With all that it takes but its processes, so that none is started for nothing.
+    pub fn new(terms: Terms, pipes: Pipes) -> io::Result<Self> {
         let output = |source: Option<OwnedFd>| -> io::Result<Output> {
             let ring = source.as_ref().map(|_| ring::Writer::new(terms.ring)).transpose()?;
             Ok(Output { source, ring })
@@ -104,7 +105,7 @@ impl Exec {
             outputs: [output(pipes.stdout)?, output(pipes.stderr)?],
             stdin: Stdin::new(pipes.stdin, pipes.terminal.is_some()),
             terms,
-            stages,
+            stages: Stages::default(),
             ended: None,
             drained: None,
             oom: false,
@@ -155,8 +156,27 @@ impl Exec {
         }
     }
 
+    /// Bytes that its rings take, or may come to take.
     pub fn ring_bytes(&self) -> usize {
-        self.rings().map(|(_, ring)| ring.capacity()).sum()
+        let bytes = |ring: &ring::Writer| match self.drained {
+            Some(_) => ring.touched(),
+            None => ring.capacity(),
+        };
+        self.rings().map(|(_, ring)| bytes(ring)).sum()
+    }
+
+    /// How many descriptors it holds.
+    pub fn descriptors(&self) -> usize {
+        let sources = self.outputs.iter().filter(|output| output.source.is_some());
+        let others = usize::from(self.stdin.is_open()).saturating_add(usize::from(self.terminal.is_some()));
+        [
+            sources.count(),
+            self.rings().count(),
+            self.stages.outcomes().count(),
+            others,
+        ]
+        .into_iter()
+        .sum()
     }
 
     pub fn rings(&self) -> impl Iterator<Item = (Stream, &ring::Writer)> {

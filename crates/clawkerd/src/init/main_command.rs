@@ -87,7 +87,6 @@ impl Supervisor {
             files: &files,
         };
         let command = build(&spec.main, extra)?;
-        let spawned = spawn(&command, self.procs()?)?;
         let terms = Terms {
             number,
             id: MAIN.to_owned(),
@@ -95,7 +94,9 @@ impl Supervisor {
             ring: 0,
             lossy: false,
         };
-        Ok(Exec::new(terms, Stages::new([spawned]), Pipes::default())?)
+        let mut exec = Exec::new(terms, Pipes::default())?;
+        exec.stages = Stages::new([spawn(&command, self.procs()?)?]);
+        Ok(exec)
     }
 
     pub(super) fn main_started(&mut self) {

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use clawker_proc::{harden, mark};
 
-use super::child;
+use super::{child, descriptors};
 use crate::user::Identity;
 
 /// `CAP_SETPCAP` and `CAP_SYS_PTRACE` (include/uapi/linux/capability.h): no process of the user's has them. Without the
@@ -163,6 +163,7 @@ fn prepare(command: &Command, procs: Option<RawFd>) -> io::Result<()> {
         }
     }
     child::fresh_signals()?;
+    descriptors::restore();
     // Where the container's limit is lower already, its processes go unmarked.
     let _ = mark::set(command.mark);
     match &command.stdio {

@@ -22,7 +22,7 @@ use super::lease::{Lease, MAX_GAP};
 use super::oom::OomKills;
 use super::upgrade::Upgrade;
 use super::way::Way;
-use super::{Options, later, ready, terminal};
+use super::{Options, descriptors, later, ready, terminal};
 #[cfg(debug_assertions)]
 use crate::counting::Tally;
 use crate::halves::MAIN;
@@ -105,6 +105,7 @@ impl Supervisor {
         // Whoever starts a container may have SIGCHLD ignored: then the kernel would reap, and no end be known.
         signal::reset()?;
         let signals = SignalFd::block_all()?;
+        descriptors::raise();
         // The agent's command gets the terminal; a hang-up that comes of letting go is ours alone.
         terminal::give_up();
         ready::remove();

@@ -31,6 +31,15 @@ pub struct Container {
 
 impl Container {
     pub fn start(run_dir: &Path, args: &[&str]) -> Self {
+        Self::start_prepared(run_dir, args, || Ok(()))
+    }
+
+    /// With something done in its namespaces before PID 1 is executed there; only system calls may be.
+    pub fn start_prepared(
+        run_dir: &Path,
+        args: &[&str],
+        prepare: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clawkerd"));
         command
             .arg("init")
@@ -43,7 +52,10 @@ impl Container {
             .stderr(Stdio::piped());
         // SAFETY: only system calls between fork and exec.
         unsafe {
-            command.pre_exec(into_namespaces);
+            command.pre_exec(move || {
+                into_namespaces()?;
+                prepare()
+            });
         }
         Self::spawned(&mut command)
     }

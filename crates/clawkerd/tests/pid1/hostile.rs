@@ -2,6 +2,8 @@
 //! cut. Each gets a typed answer, PID 1 lives and serves on, and its memory stays where it was.
 
 mod arguments;
+mod floods;
+mod many;
 
 use clawker_wire::session::command::Body as Command;
 use clawker_wire::session::response::Body;
@@ -59,4 +61,16 @@ async fn refused(session: &mut Session, exec: pb::Exec) -> (String, i32) {
         Body::ExecFailed(failed) => (failed.kind, failed.errno),
         other => panic!("{other:?} instead of ExecFailed"),
     }
+}
+
+/// Bytes of all memory that a process holds by descriptors.
+fn memfd_bytes(pid: i32) -> u64 {
+    let folder = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives");
+    let paths = folder.flatten().map(|entry| entry.path());
+    let is_ring = |to: &std::path::Path| to.to_string_lossy().starts_with("/memfd:clawker-ring");
+    let memfds = paths.filter(|path| std::fs::read_link(path).is_ok_and(|to| is_ring(&to)));
+    memfds
+        .filter_map(|path| std::fs::metadata(path).ok())
+        .map(|meta| meta.len())
+        .sum()
 }

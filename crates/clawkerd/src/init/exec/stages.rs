@@ -8,6 +8,7 @@ use crate::halves::{End, MAX_STAGES};
 use crate::init::spawn::{Failure, Spawned};
 
 /// [`MAX_STAGES`] at most.
+#[derive(Default)]
 pub struct Stages(Vec<Stage>);
 
 struct Stage {

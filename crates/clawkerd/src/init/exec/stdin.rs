@@ -30,6 +30,10 @@ impl Stdin {
         }
     }
 
+    pub fn is_open(&self) -> bool {
+        self.sink.is_some()
+    }
+
     pub fn taken(&self) -> u64 {
         self.taken
     }
