@@ -54,6 +54,7 @@ fn run(words: &[&str]) -> ! {
             until(libc::SIGUSR1);
             exit(number(code))
         }
+        ["bomb"] => bomb(),
         ["storm"] => {
             name("storm");
             loop {
@@ -64,6 +65,22 @@ fn run(words: &[&str]) -> ! {
         _ => {
             eprintln!("witness: what is {words:?}?");
             exit(99)
+        }
+    }
+}
+
+/// Forks for as long as there is a place, each child in a session of its own, and takes every place that comes free.
+fn bomb() -> ! {
+    name("bomb");
+    // SAFETY: SIG_IGN is a valid disposition; fork has no arguments, and the process has one thread.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+        loop {
+            match libc::fork() {
+                0 => drop(libc::setsid()),
+                -1 => drop(libc::sched_yield()),
+                _ => {}
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! cut. Each gets a typed answer, PID 1 lives and serves on, and its memory stays where it was.
 
 mod arguments;
+mod bombs;
 mod floods;
 mod many;
 
