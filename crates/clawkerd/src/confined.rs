@@ -3,7 +3,7 @@
 //! The kernel resolves them (openat2) below the root and through no magic link, so no symlink leads into another
 //! process's descriptors. What isn't a plain file, or lies in a file system of the kernel's own, is refused. A write
 //! is a new file under a name of ours, renamed: a reader sees the old or the new content, and a symlink at the end is
-//! replaced, never followed.
+//! replaced, never followed. Nothing else but a plain file is.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,6 +15,9 @@ use rustix::io::Errno;
 /// Most bytes of one file, so that it fits into a gRPC message.
 pub const MAX_FILE: usize = clawker_wire::MAX_MESSAGE - 64 * 1024;
 const MAX_PATH: usize = 4096;
+const S_IFMT: u32 = 0o170_000;
+const S_IFREG: u32 = 0o100_000;
+const S_IFLNK: u32 = 0o120_000;
 const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// proc, sysfs, cgroup, cgroup2, securityfs, debugfs, tracefs, bpf (include/uapi/linux/magic.h).
 const KERNELS_OWN: [i64; 8] = [
@@ -131,6 +134,7 @@ pub fn write(root: &OwnedFd, file: &NewFile<'_>) -> Result<bool, FileError> {
         When::IfChanged => !is_same(&parent, name, file),
     };
     if wanted {
+        refuse_special(&parent, name, file.path)?;
         replace(&parent, name, file).map_err(failed("writing"))?;
     }
     Ok(wanted)
@@ -272,6 +276,14 @@ fn check_size(path: &str, len: u64, max: u64) -> Result<(), FileError> {
     })
 }
 
+/// A device, FIFO, socket or folder is there for something: a file in its place would take it from whoever uses it.
+fn refuse_special(parent: &OwnedFd, name: &str, path: &str) -> Result<(), FileError> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if !matches!(stat.st_mode & S_IFMT, S_IFREG | S_IFLNK) => Err(FileError::NotPlain(path.to_owned())),
+        _ => Ok(()),
+    }
+}
+
 fn refuse_kernels(fd: &OwnedFd, path: &str) -> Result<(), FileError> {
     #[allow(
         clippy::unnecessary_cast,
@@ -292,7 +304,7 @@ fn is_same(parent: &OwnedFd, name: &str, file: &NewFile<'_>) -> bool {
         return false;
     };
     let Ok(stat) = rustix::fs::fstat(&fd) else { return false };
-    let same = stat.st_mode & 0o170_000 == 0o100_000
+    let same = stat.st_mode & S_IFMT == S_IFREG
         && stat.st_mode & 0o7777 == file.mode
         && (stat.st_uid, stat.st_gid) == (file.uid, file.gid)
         && u64::try_from(stat.st_size) == Ok(file.content.len() as u64);

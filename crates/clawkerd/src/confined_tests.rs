@@ -83,6 +83,13 @@ fn what_is_not_a_plain_file_is_refused() {
     assert!(matches!(read(&root.fd, "/fifo", 100), Err(FileError::NotPlain(_))));
     std::fs::create_dir(root.dir.path().join("dir")).expect("dir");
     assert!(read(&root.fd, "/dir", 100).is_err());
+    for path in ["/fifo", "/dir"] {
+        for when in [When::Always, When::IfChanged] {
+            let refused = write(&root.fd, &file(path, when, b"x"));
+            assert!(matches!(refused, Err(FileError::NotPlain(_))), "{path} was replaced");
+        }
+        assert!(!write(&root.fd, &file(path, When::IfAbsent, b"x")).expect("it is there"));
+    }
     let real = super::root().expect("/");
     assert!(matches!(
         read(&real, "/proc/self/status", 100_000),

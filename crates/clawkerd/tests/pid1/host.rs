@@ -245,7 +245,7 @@ fn into_namespaces() -> io::Result<()> {
 /// SETFCAP: a container's capabilities, without NET_RAW.
 const DOCKERS: [u32; 13] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 27, 29, 31];
 
-fn check(result: libc::c_int) -> io::Result<()> {
+pub fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {

@@ -5,6 +5,7 @@ mod arguments;
 mod bombs;
 mod floods;
 mod many;
+mod paths;
 
 use clawker_wire::session::command::Body as Command;
 use clawker_wire::session::response::Body;
