@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 
 use crate::host::eventually;
 use crate::inits::{Init, Start, Streams};
-use crate::plane::{Plane, Session};
+use crate::plane::Plane;
+use crate::session::Session;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()

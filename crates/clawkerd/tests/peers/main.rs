@@ -19,6 +19,9 @@ mod matrix;
 #[path = "../pid1/plane.rs"]
 #[expect(dead_code, reason = "one control plane serves two test programs")]
 mod plane;
+#[path = "../pid1/session.rs"]
+#[expect(dead_code, reason = "the same")]
+mod session;
 mod storm;
 mod table;
 

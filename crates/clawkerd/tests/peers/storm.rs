@@ -13,7 +13,7 @@ use clawker_wire::session::response::Body;
 use crate::bed::Bed;
 use crate::inits::{Init, Start, Streams};
 use crate::look::soon;
-use crate::plane::Session;
+use crate::session::Session;
 
 /// Execs in flight at once.
 const WINDOW: u32 = 16;

@@ -8,7 +8,8 @@ use clawker_wire::session::{self as pb};
 
 use crate::frozen::Cgroup;
 use crate::host::{Container, can_run, eventually};
-use crate::plane::{Plane, main};
+use crate::plane::Plane;
+use crate::session::main;
 
 fn by_defaults(script: &str, seconds: u32) -> [String; 2] {
     let ready = pb::AgentReady {

@@ -7,7 +7,8 @@ use clawker_wire::session::response::Body;
 use clawker_wire::session::{self as pb};
 
 use crate::host::{Container, can_run, eventually};
-use crate::plane::{Plane, main};
+use crate::plane::Plane;
+use crate::session::main;
 
 fn joined(plane: &Plane) -> Container {
     Container::start(plane.dir(), &[&format!("--join={}", plane.join_file().display())])

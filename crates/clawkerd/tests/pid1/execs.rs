@@ -5,7 +5,8 @@ use clawker_wire::session::response::Body;
 use clawker_wire::session::{self as pb};
 
 use crate::host::{Container, can_run, eventually};
-use crate::plane::{Plane, Session, exec, main};
+use crate::plane::Plane;
+use crate::session::{Session, exec, main};
 
 fn stage(script: &str) -> pb::Stage {
     pb::Stage {

@@ -8,7 +8,8 @@ use clawker_wire::session::response::Body;
 use clawker_wire::session::{self as pb};
 
 use crate::host::{Container, can_run, eventually};
-use crate::plane::{Plane, main};
+use crate::plane::Plane;
+use crate::session::main;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -138,7 +139,9 @@ async fn a_spawn_into_a_frozen_agent_holds_nobody_up() {
     let container = Container::start(plane.dir(), &[]);
     let mut session = plane.session().await;
     cgroup.agent.freeze(5 * SECOND).expect("frozen");
-    session.send(Command::Exec(crate::plane::exec("cold", "exit 4"))).await;
+    session
+        .send(Command::Exec(crate::session::exec("cold", "exit 4")))
+        .await;
     // PID 1 goes on answering while the exec stands still.
     assert!(matches!(
         session.ask(Command::Lease(pb::Lease { seconds: 0 })).await,

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bombs;
+mod cuts;
 mod floods;
 mod many;
 mod paths;
@@ -12,7 +13,7 @@ use clawker_wire::session::response::Body;
 use clawker_wire::session::{self as pb};
 
 use crate::host::Container;
-use crate::plane::{Session, exec};
+use crate::session::{Session, exec};
 
 /// More than PID 1 ever needs: 16 MiB of output that it keeps for its execs, and itself in a debug build.
 const INIT_MOST_KIB: u64 = 32 * 1024;

@@ -8,6 +8,7 @@ mod host;
 mod hostile;
 mod plane;
 mod recorded;
+mod session;
 mod storm;
 mod trust;
 mod upgrade;
@@ -18,7 +19,8 @@ use clawker_wire::session::command::Body as Command;
 use clawker_wire::session::response::Body;
 use clawker_wire::session::{self as pb};
 use host::{Container, can_run, eventually};
-use plane::{Plane, exec, main};
+use plane::Plane;
+use session::{exec, main};
 
 #[tokio::test]
 async fn the_exit_code_is_the_commands() {

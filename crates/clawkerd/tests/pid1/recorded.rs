@@ -21,7 +21,8 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use crate::host::{Container, can_run};
-use crate::plane::{Plane, exec, main, within};
+use crate::plane::Plane;
+use crate::session::{exec, main, within};
 
 /// Messages as the bytes that they are.
 #[derive(Clone, Copy, Default)]

@@ -15,7 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::host::{Container, can_run};
-use crate::plane::{Plane, Session, exec};
+use crate::plane::Plane;
+use crate::session::{Session, exec};
 
 const EXECS: usize = 32;
 const CHUNK: usize = 16 * 1024;
@@ -99,7 +100,7 @@ impl Stream {
     async fn follow(
         mut self,
         allowed: u64,
-        attaching: impl Future<Output = Result<(crate::plane::Io, pb::Opened), tonic::Status>>,
+        attaching: impl Future<Output = Result<(crate::session::Io, pb::Opened), tonic::Status>>,
     ) -> Self {
         let Ok((mut io, opened)) = attaching.await else {
             return self;
@@ -154,7 +155,7 @@ impl Stream {
 }
 
 impl Stream {
-    async fn acknowledge(&self, io: &crate::plane::Io) {
+    async fn acknowledge(&self, io: &crate::session::Io) {
         let ack = pb::Ack {
             stream: pb::Stream::Stdout as i32,
             offset: self.seen,
@@ -163,7 +164,7 @@ impl Stream {
     }
 }
 
-async fn say(io: &crate::plane::Io, body: Frame) -> bool {
+async fn say(io: &crate::session::Io, body: Frame) -> bool {
     io.frames.send(pb::IoFrame { body: Some(body) }).await.is_ok()
 }
 

@@ -14,7 +14,8 @@ use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status};
 
 use crate::host::{Container, can_run};
-use crate::plane::{Plane, within};
+use crate::plane::Plane;
+use crate::session::within;
 
 /// Remembers who came; knows one token.
 #[derive(Default, Clone)]

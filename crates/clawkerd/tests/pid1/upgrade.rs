@@ -9,7 +9,8 @@ use clawker_wire::session::response::Body;
 use clawker_wire::session::{self as pb};
 
 use crate::host::{Container, can_run, eventually};
-use crate::plane::{Plane, Session, exec, main};
+use crate::plane::Plane;
+use crate::session::{Session, exec, main};
 
 /// The program under another version's name.
 fn another_build() -> Vec<u8> {

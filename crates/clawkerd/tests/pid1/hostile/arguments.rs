@@ -6,7 +6,8 @@ use clawker_wire::session::{self as pb};
 
 use super::{acknowledge, refused, still_serves, with_argv};
 use crate::host::{Container, can_run};
-use crate::plane::{Plane, Session, exec};
+use crate::plane::Plane;
+use crate::session::{Session, exec};
 
 /// Starts it and waits for its end; its output and its code.
 async fn run(session: &mut Session, spec: pb::Exec) -> (String, i32) {

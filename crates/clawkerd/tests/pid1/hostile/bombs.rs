@@ -8,7 +8,8 @@ use clawker_wire::session::{self as pb};
 
 use super::{refused, still_serves, with_argv};
 use crate::host::{Container, can_run, eventually};
-use crate::plane::{Plane, Session, exec};
+use crate::plane::Plane;
+use crate::session::{Session, exec};
 
 /// What limits the processes of a container, as an engine would: PID 1 and its half count too.
 struct Places(PathBuf);

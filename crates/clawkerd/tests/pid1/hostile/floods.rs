@@ -7,7 +7,8 @@ use clawker_wire::session::{self as pb};
 
 use super::{acknowledge, memfd_bytes, still_serves};
 use crate::host::{Container, can_run, eventually};
-use crate::plane::{Io, Plane, Session, exec};
+use crate::plane::Plane;
+use crate::session::{Io, Session, exec};
 
 /// What a pipe holds (pipe(7)), and one write that is under way.
 const PIPE: u64 = 64 * 1024 + 8192;

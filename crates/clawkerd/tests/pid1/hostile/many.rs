@@ -8,7 +8,8 @@ use clawker_wire::session::{self as pb};
 
 use super::{acknowledge, still_serves};
 use crate::host::{Container, can_run};
-use crate::plane::{Plane, Session, exec};
+use crate::plane::Plane;
+use crate::session::{Session, exec};
 
 /// docs/clawkerd.md
 const MOST: usize = 1024;

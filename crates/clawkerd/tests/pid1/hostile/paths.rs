@@ -10,7 +10,8 @@ use clawker_wire::session::{self as pb};
 
 use super::{acknowledge, still_serves};
 use crate::host::{Container, can_run, check};
-use crate::plane::{Plane, Session};
+use crate::plane::Plane;
+use crate::session::Session;
 
 /// What the agent has made of its `/run`; `/run/mounted` is a folder of the host's, read-only.
 const TRAPS: &str = "cd /run && mkfifo fifo && mknod null c 1 3 && mknod zero c 1 5 && mkdir dir && ln -s loop loop && \
