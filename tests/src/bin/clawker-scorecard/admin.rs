@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use clawker_wire::admin::admin_service_client::AdminServiceClient;
 use clawker_wire::admin::{
     AgentView, ContainRequest, CreateAgentRequest, ExecInput, ExecStart, ListAgentsRequest, RemoveAgentRequest,
@@ -114,19 +115,38 @@ impl Operator {
 
     /// Runs a command in the agent, to its exit code, which has to be 0.
     pub async fn exec(&mut self, agent: &str, argv: &[&str]) -> Result<()> {
+        let nothing = None::<std::iter::Empty<Bytes>>;
+        self.exec_with(agent, argv, nothing).await.map(drop)
+    }
+
+    /// The same with what it is given to read. How many bytes came out of it, and what it said on standard error.
+    pub async fn exec_with(
+        &mut self,
+        agent: &str,
+        argv: &[&str],
+        input: Option<impl Iterator<Item = Bytes> + Send + 'static>,
+    ) -> Result<(u64, String)> {
         let start = ExecStart {
             agent: agent.to_owned(),
             argv: argv.iter().map(|word| (*word).to_owned()).collect(),
+            stdin: input.is_some(),
             ..ExecStart::default()
         };
-        let first = ExecInput {
-            body: Some(exec_input::Body::Start(start)),
-        };
-        let mut output = self.0.exec(tokio_stream::once(first)).await?.into_inner();
+        let bodies = std::iter::once(exec_input::Body::Start(start))
+            .chain(input.into_iter().flatten().map(exec_input::Body::Stdin));
+        let input = bodies.map(|body| ExecInput { body: Some(body) });
+        let mut output = self.0.exec(tokio_stream::iter(input)).await?.into_inner();
+        let (mut len, mut said) = (0, Vec::new());
         while let Some(message) = output.message().await? {
-            if let Some(exec_output::Body::Exit(exit)) = message.body {
-                anyhow::ensure!(exit.code == 0, "the command ended with {}", exit.code);
-                return Ok(());
+            match message.body {
+                Some(exec_output::Body::Stdout(bytes)) => len += bytes.len() as u64,
+                Some(exec_output::Body::Stderr(bytes)) => said.extend_from_slice(&bytes),
+                Some(exec_output::Body::Exit(exit)) => {
+                    let said = String::from_utf8_lossy(&said).into_owned();
+                    anyhow::ensure!(exit.code == 0, "the command ended with {}: {said}", exit.code);
+                    return Ok((len, said));
+                }
+                _ => {}
             }
         }
         bail!("the command's exit was never told")

@@ -26,8 +26,10 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
-use tonic::transport::{Endpoint, Server, Uri};
+use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tonic::{Request, Status, Streaming};
+
+use crate::relay;
 
 /// The hidden argument that makes this program a client of its own.
 pub const CLIENT: &str = "--bare-client=";
@@ -126,8 +128,8 @@ impl Client {
         })
     }
 
-    /// Connect, mutual TLS, HTTP/2, stream, hello and its answer.
-    pub async fn hello(&self) -> Result<Session> {
+    /// Connect, mutual TLS, HTTP/2.
+    pub async fn channel(&self, endpoint: Endpoint) -> Result<Channel> {
         let stream = UnixStream::connect(&self.socket).await?;
         let tls = TlsConnector::from(self.config.clone())
             .connect(ServerName::try_from(NAME)?, stream)
@@ -137,9 +139,12 @@ impl Client {
             let taken = once.take();
             async move { taken.ok_or_else(|| io::Error::other("used up")) }
         });
-        let channel = Endpoint::from_static("http://bare")
-            .connect_with_connector(connector)
-            .await?;
+        Ok(endpoint.connect_with_connector(connector).await?)
+    }
+
+    /// A channel, stream, hello and its answer.
+    pub async fn hello(&self) -> Result<Session> {
+        let channel = self.channel(Endpoint::from_static("http://bare")).await?;
         let (commands, outgoing) = mpsc::channel(64);
         let hello = command::Body::Hello(Hello {
             protocol: 1,
@@ -222,7 +227,7 @@ struct Answering;
 #[tonic::async_trait]
 impl SessionService for Answering {
     type SessionStream = ReceiverStream<Result<Response, Status>>;
-    type IoStream = ReceiverStream<Result<IoFrame, Status>>;
+    type IoStream = relay::Frames;
 
     async fn session(
         &self,
@@ -243,8 +248,8 @@ impl SessionService for Answering {
         Ok(tonic::Response::new(ReceiverStream::new(outgoing)))
     }
 
-    async fn io(&self, _: Request<Streaming<IoFrame>>) -> Result<tonic::Response<Self::IoStream>, Status> {
-        Err(Status::unimplemented("hello is all that is measured"))
+    async fn io(&self, request: Request<Streaming<IoFrame>>) -> Result<tonic::Response<Self::IoStream>, Status> {
+        relay::answer(request.into_inner()).await.map(tonic::Response::new)
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::Operator;
 use crate::figure::{Bound, Figure};
-use crate::plain::Plain;
+use crate::plain::{self, Plain};
 use crate::stats::Samples;
 use crate::{Bench, ROUNDS, doing};
 
@@ -40,7 +40,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 
 fn latency(bench: &Bench, host: &Host, agent: &str, peer: &Plain) -> Result<Vec<Figure>> {
     let mut operator = bench.runtime.block_on(Operator::connect(&host.socket()))?;
-    let with_cli = Command::new("docker").arg("--version").output().is_ok();
+    let with_cli = plain::has_cli();
     let (mut own, mut api, mut cli) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         doing(&format!("P4, one at a time, round {round} of {ROUNDS}"))?;
@@ -155,9 +155,8 @@ fn throughput(bench: &Bench, host: &Host, agent: &str, peer: &Plain) -> Result<F
         }
     }
     let peer = ("docker exec, API, as many in flight", Samples::of(beside));
-    let mut figure = Figure::times("P4", "execs of `true` with 32 in flight", "1/s", Samples::of(own), peer);
-    figure.ratio = figure.value / figure.peer_value;
-    Ok(figure
+    let name = "execs of `true` with 32 in flight";
+    Ok(Figure::rates("P4", name, "1/s", Samples::of(own), peer)
         .bounds(|f| vec![Bound::at_least("rate", f.value, 1000.0, "1/s")])
         .note(format!(
             "{} s each a round, one sample a round; Docker's daemon, clients and both control planes share the same \

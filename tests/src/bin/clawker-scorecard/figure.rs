@@ -77,6 +77,19 @@ impl Figure {
         }
     }
 
+    /// Medians of a rate against a peer's.
+    pub fn rates(
+        id: &'static str,
+        name: &'static str,
+        unit: &'static str,
+        own: Samples,
+        peer: (&'static str, Samples),
+    ) -> Self {
+        let mut figure = Self::times(id, name, unit, own, peer);
+        figure.ratio = figure.value / figure.peer_value;
+        figure
+    }
+
     #[must_use]
     pub fn bounds(mut self, bounds: impl FnOnce(&Self) -> Vec<Bound>) -> Self {
         self.bounds = bounds(&self);
@@ -170,5 +183,8 @@ mod tests {
             (Some(30.0), Some(true))
         );
         assert_eq!(line["target"], "p50 ≤ 3 ms, ≥ 30×");
+        let peer = ("peer", Samples::of(vec![60.0]));
+        let rate = Figure::rates("P0", "a rate", "1/s", Samples::of(vec![120.0]), peer);
+        assert_eq!(rate.bounds(|f| vec![Bound::times(f.ratio, 2.0)]).pass(), Some(true));
     }
 }

@@ -9,6 +9,7 @@
 mod admin;
 mod bare;
 mod begin;
+mod carry;
 mod crowd;
 mod decide;
 mod exec;
@@ -18,6 +19,7 @@ mod lifetimes;
 mod outage;
 mod plain;
 mod react;
+mod relay;
 mod restart;
 mod revoke;
 mod rig;
@@ -74,12 +76,13 @@ impl Bench {
 
 type Measure = fn(&Bench) -> Result<Vec<Figure>>;
 
-const FIGURES: [(&str, Measure); 12] = [
+const FIGURES: [(&str, Measure); 13] = [
     ("P1", react::lock),
     ("P2", react::freeze),
     ("P4", exec::measure),
     ("P5", sessions::measure),
     ("P6", begin::measure),
+    ("P7", carry::measure),
     ("P8", restart::measure),
     ("P9", decide::measure),
     ("P10", footprint::measure),

@@ -41,6 +41,11 @@ pub fn network(docker: &Docker) -> Result<()> {
     docker.create_network(NETWORK, &format!("{PREFIX}.{}", cleanup::FIXTURE))
 }
 
+/// Whether Docker's command line is there to be measured.
+pub fn has_cli() -> bool {
+    std::process::Command::new("docker").arg("--version").output().is_ok()
+}
+
 /// A running container that no control plane knows; removed when dropped.
 pub struct Plain {
     pub docker: Docker,
