@@ -70,19 +70,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
     }
 }
 
-/// The text of `--version`.
-pub fn version(json: bool) -> String {
-    if json {
-        format!(
-            r#"{{"name":"clawkerd","version":"{}","protocol":{}}}"#,
-            env!("CARGO_PKG_VERSION"),
-            clawker_wire::PROTOCOL
-        )
-    } else {
-        crate::BUILD.to_owned()
-    }
-}
-
 fn parse_init(mut args: impl Iterator<Item = String>) -> Result<Options, CliError> {
     let mut options = Options::default();
     loop {

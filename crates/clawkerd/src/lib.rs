@@ -21,6 +21,7 @@ pub mod init;
 pub mod ring;
 pub mod session;
 pub mod user;
+pub mod version;
 
 /// What `--version` and HelloAck say.
 pub const BUILD: &str = clawker_wire::CLAWKERD;
