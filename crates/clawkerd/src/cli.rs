@@ -8,6 +8,7 @@ use clawker_model::OnAbsent;
 use clawker_model::absence::BadWord;
 use clawker_wire::defaults::DefaultsError;
 
+use crate::doctor::Trial;
 use crate::halves::ReadySpec;
 use crate::init::Options;
 use crate::session::convert;
@@ -23,6 +24,11 @@ pub enum Invocation {
     Version {
         json: bool,
     },
+    Doctor {
+        json: bool,
+    },
+    /// What the doctor tries in a process of its own.
+    Trial(Trial),
     Init(Options),
     /// PID 1 speaks this version of the internal wire.
     Session {
@@ -34,7 +40,8 @@ pub enum Invocation {
 pub enum CliError {
     #[error(
         "usage: clawkerd init [--on-absent=await[:SECONDS]|defaults:SECONDS] \
-         [--on-orphan=continue|freeze|stop[:SECONDS]] [--defaults=BASE64] [--join=FILE] -- COMMAND…"
+         [--on-orphan=continue|freeze|stop[:SECONDS]] [--defaults=BASE64] [--join=FILE] -- COMMAND…\n       \
+         clawkerd doctor [--json]\n       clawkerd --version [--json]"
     )]
     Usage,
     #[error("`{0}` is not an option of clawkerd")]
@@ -57,6 +64,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Cli
             (None, _) => Ok(Invocation::Version { json: false }),
             (Some("--json"), None) => Ok(Invocation::Version { json: true }),
             (Some(other), _) => Err(CliError::Unknown(other.to_owned())),
+        },
+        Some("doctor") => match (args.next().as_deref(), args.next()) {
+            (None, _) => Ok(Invocation::Doctor { json: false }),
+            (Some("--json"), None) => Ok(Invocation::Doctor { json: true }),
+            (Some(other), None) => {
+                let trial = other.strip_prefix("--trial=").and_then(Trial::named);
+                trial
+                    .map(Invocation::Trial)
+                    .ok_or_else(|| CliError::Unknown(other.to_owned()))
+            }
+            (Some(_), Some(other)) => Err(CliError::Unknown(other)),
         },
         Some("session") => {
             let wire = args.next();
@@ -153,6 +171,9 @@ mod tests {
         assert_eq!(options.join, None);
         assert_eq!(init(&["init", "--join=/j", "--"]).join, Some(PathBuf::from("/j")));
         assert_eq!(parsed(&["session", "--wire=3"]), Ok(Invocation::Session { wire: 3 }));
+        assert_eq!(parsed(&["doctor"]), Ok(Invocation::Doctor { json: false }));
+        assert_eq!(parsed(&["doctor", "--json"]), Ok(Invocation::Doctor { json: true }));
+        assert_eq!(parsed(&["doctor", "--trial=mark"]), Ok(Invocation::Trial(Trial::Mark)));
         assert_eq!(parsed(&["--version", "--json"]), Ok(Invocation::Version { json: true }));
     }
 
@@ -167,6 +188,9 @@ mod tests {
             &["init", "--on-orphan=stop:x", "--"],
             &["init", "--verbose", "--"],
             &["--version", "--yaml"],
+            &["doctor", "--yaml"],
+            &["doctor", "--trial=x"],
+            &["doctor", "--json", "--json"],
             &["shell"],
             &["session"],
             &["session", "--wire=x"],

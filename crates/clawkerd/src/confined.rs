@@ -18,7 +18,7 @@ const MAX_PATH: usize = 4096;
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFLNK: u32 = 0o120_000;
-const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+pub(crate) const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 /// proc, sysfs, cgroup, cgroup2, securityfs, debugfs, tracefs, bpf (include/uapi/linux/magic.h).
 const KERNELS_OWN: [i64; 8] = [
     0x9fa0,

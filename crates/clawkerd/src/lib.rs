@@ -9,13 +9,15 @@
 //!       +------- TLS, gRPC -------------  session half   tokio; SIGKILL costs nothing but a reconnect
 //! ```
 //!
-//! [`init`] is PID 1, [`session`] the half that it starts, [`halves`] what they say to each other. Neither calls a
+//! [`init`] is PID 1, [`session`] the half that it starts, [`halves`] what they say to each other, [`doctor`] what a
+//! person asks when neither runs. None calls a
 //! name service: addresses and ids are numbers, users come from the image's files by our own parser.
 
 pub mod cli;
 pub mod confined;
 #[cfg(debug_assertions)]
 pub mod counting;
+pub mod doctor;
 pub mod halves;
 pub mod init;
 pub mod ring;

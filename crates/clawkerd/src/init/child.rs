@@ -52,16 +52,22 @@ pub fn blocking(fd: RawFd) -> io::Result<()> {
     }
 }
 
-/// Every descriptor from `first` on is closed by exec. All of ours are made so; this is the second lock.
-pub fn close_from(first: RawFd) {
-    // SAFETY: no pointer is passed. A kernel without it (before 5.11) leaves what O_CLOEXEC does already.
-    unsafe {
+/// Every descriptor from `first` on is closed by exec. All of ours are made so; this is the second lock, which a kernel
+/// before 5.11 lacks.
+pub fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    let result = unsafe {
         libc::syscall(
             libc::SYS_close_range,
             first as libc::c_uint,
             libc::c_uint::MAX,
             libc::CLOSE_RANGE_CLOEXEC,
-        );
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }
 

@@ -182,7 +182,7 @@ fn fork_session(socket: &OwnedFd, image: Option<&Image>) -> io::Result<i32> {
             .and_then(|()| child::place(socket, 3))
             .and_then(|()| child::blocking(3));
         if placed.is_ok() {
-            child::close_from(4);
+            let _ = child::close_from(4);
             match image {
                 Some(image) => child::exec_fd(image, &args),
                 None => child::exec(&program, &args, &[]),

@@ -185,7 +185,7 @@ fn prepare(command: &Command, procs: Option<RawFd>) -> io::Result<()> {
     unsafe {
         libc::umask(0o022);
     }
-    child::close_from(3);
+    let _ = child::close_from(3);
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! A container without an engine: clawkerd as PID 1 of a PID namespace of its own, with its own /proc and /run.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -93,6 +94,23 @@ impl Container {
         (Self::spawned(&mut command), master.into())
     }
 
+    /// clawkerd with these arguments beside PID 1, as `docker exec` starts it.
+    pub fn exec(&self, args: &[&str]) -> Output {
+        let files = ["mnt", "pid"]
+            .map(|kind| std::fs::File::open(format!("/proc/{}/ns/{kind}", self.init)).expect("PID 1 has namespaces"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clawkerd"));
+        // SAFETY: only system calls between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                for file in &files {
+                    check(libc::setns(file.as_raw_fd(), 0))?;
+                }
+                inside()
+            });
+        }
+        command.args(args).output().expect("clawkerd starts beside PID 1")
+    }
+
     fn spawned(command: &mut Command) -> Self {
         let mut outer = command.spawn().expect("namespaces and clawkerd");
         let children = format!("/proc/{0}/task/{0}/children", outer.id());
@@ -175,6 +193,26 @@ impl Drop for Container {
     }
 }
 
+/// clawkerd with these arguments as PID 1 of a container, to its end; `more` is done in there before.
+pub fn first_process(args: &[&str], more: fn() -> io::Result<()>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clawkerd"));
+    // SAFETY: only system calls between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            into_namespaces()?;
+            more()
+        });
+    }
+    command.args(args).output().expect("clawkerd starts as PID 1")
+}
+
+/// Nothing is mounted at /proc any more that could be read.
+pub fn without_proc() -> io::Result<()> {
+    let none = std::ptr::null();
+    // SAFETY: C strings that are literals.
+    check(unsafe { libc::mount(c"none".as_ptr(), c"/proc".as_ptr(), c"tmpfs".as_ptr(), 0, none) })
+}
+
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -187,13 +225,12 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Forks once more, because a new PID namespace holds only children. The process in between waits and exits alike.
-fn into_namespaces() -> io::Result<()> {
-    // SAFETY: system calls with constants, and C strings that are literals.
+fn inside() -> io::Result<()> {
+    // SAFETY: system calls with constants.
     unsafe {
-        check(libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS))?;
         match libc::fork() {
-            -1 => return Err(io::Error::last_os_error()),
-            0 => {}
+            -1 => Err(io::Error::last_os_error()),
+            0 => check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL)),
             child => {
                 // Else std would wait here for an exec that is the child's.
                 libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0);
@@ -207,7 +244,15 @@ fn into_namespaces() -> io::Result<()> {
                 libc::_exit(code);
             }
         }
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+}
+
+fn into_namespaces() -> io::Result<()> {
+    // SAFETY: a system call with constants.
+    check(unsafe { libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) })?;
+    inside()?;
+    // SAFETY: system calls with constants, and C strings that are literals.
+    unsafe {
         let none = std::ptr::null();
         check(libc::mount(
             none,

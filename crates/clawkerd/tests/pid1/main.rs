@@ -1,6 +1,7 @@
 //! PID 1 for real, without Docker: namespaces made by the test, and a tiny control plane.
 
 mod absent;
+mod doctor;
 mod elsewhere;
 mod execs;
 mod frozen;
