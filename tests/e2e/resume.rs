@@ -13,15 +13,22 @@ fn go(host: &Host, n: u32) -> Result<()> {
     std::fs::write(host.shared_dir().join(format!("go-{n}")), "").context("letting it go on")
 }
 
-/// How often the journal says that something was started, and how often that it ended.
-fn times(host: &Host, exec: &str) -> (usize, usize) {
-    let rows = host.events();
-    let count = |kind: &str| {
-        rows.iter()
-            .filter(|row| row.kind == kind && row.body["exec"] == exec)
-            .count()
-    };
-    (count("ExecStarted"), count("ExecExited"))
+/// Waits until the journal says that it was started once and ended once.
+fn expect_once(host: &Host, exec: &str) -> Result<()> {
+    until_true(&format!("{exec} to be journaled"), PATIENCE, || {
+        let rows = host.events();
+        let count = |kind: &str| {
+            rows.iter()
+                .filter(|row| row.kind == kind && row.body["exec"] == exec)
+                .count()
+        };
+        let (started, exited) = (count("ExecStarted"), count("ExecExited"));
+        ensure!(
+            started <= 1 && exited <= 1,
+            "{exec}: started {started} times, ended {exited} times"
+        );
+        Ok((started, exited) == (1, 1))
+    })
 }
 
 fn steps<'h>(host: &'h Host) -> Result<Agent<'h>> {
@@ -81,7 +88,7 @@ fn an_exec_goes_on_over_a_killed_control_plane_with_nothing_lost_or_doubled() ->
         text.len()
     );
     for exec in ["operator/steps", "operator/cat"] {
-        ensure!(times(&host, exec) == (1, 1), "{exec}: {:?}", times(&host, exec));
+        expect_once(&host, exec)?;
     }
     Ok(())
 }
@@ -118,8 +125,8 @@ fn an_exec_that_ends_without_a_control_plane_is_told_its_exit_afterwards() -> Re
         (ran.code, ran.stdout.as_str()) == (5, lines("line").as_str()),
         "{ran:?}"
     );
-    ensure!(times(&host, "operator/left") == (1, 1) && times(&host, "operator/told") == (1, 1));
-    Ok(())
+    expect_once(&host, "operator/left")?;
+    expect_once(&host, "operator/told")
 }
 
 #[test]
@@ -188,7 +195,7 @@ fn a_kept_exec_outlives_its_client_and_another_goes_on_with_it() -> Result<()> {
     go(&host, 4)?;
     let ran = third.finish(PATIENCE)?;
     ensure!(ran.code == 5 && ran.stdout.ends_with("line 3\nline 4\n"), "{ran:?}");
-    ensure!(times(&host, "operator/kept") == (1, 1));
+    expect_once(&host, "operator/kept")?;
 
     // One that isn't kept is hung up.
     let ran = host.cli_in_background([

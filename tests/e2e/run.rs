@@ -285,3 +285,19 @@ fn an_agent_without_a_network_has_none() -> Result<()> {
         Ok(agent.view()?["session"] == "connected")
     })
 }
+
+#[test]
+fn an_exec_that_the_kernel_kills_for_memory_says_so() -> Result<()> {
+    let host = Host::start()?;
+    let agent = host.agent("a").option(["--memory", "48m"]).run()?;
+    let eat = "x=$(dd if=/dev/zero bs=1M count=200 2>/dev/null | tr '\\000' x); echo unreached";
+    let ran = agent.exec(["sh", "-c", eat])?;
+    ensure!(
+        ran.code == 137 && ran.stdout.is_empty() && ran.stderr.contains("out of memory"),
+        "{ran:?}"
+    );
+    host.expect_event("ExecExited", |row| row.body["signal"] == 9 && row.body["oom"] == true)?;
+    // The agent's own command lives, and another exec is served.
+    ensure!(agent.exec(["echo", "still"])?.stdout == "still\n");
+    Ok(())
+}

@@ -89,6 +89,13 @@ impl Identity {
     }
 }
 
+/// Streams of a connection: the session, and two for each exec that PID 1 keeps, of a reader and of the next one.
+const MAX_STREAMS: u32 = 2 * 1024 + 1;
+/// Streams that were opened, reset, and not looked at yet.
+const MAX_RESETS: usize = 64;
+/// Most bytes of a request's headers.
+const MAX_HEADERS: u32 = 16 * 1024;
+
 /// The session, and those that may become it.
 pub struct Sessions {
     hub: Arc<Hub>,
@@ -211,6 +218,9 @@ async fn serve(hub: &Arc<Hub>, fds: Vec<OwnedFd>, candidate: &Candidate) -> Resu
         .max_encoding_message_size(clawker_wire::MAX_MESSAGE);
     let incoming = tokio_stream::once(Ok::<_, Error>(connection)).chain(tokio_stream::pending());
     let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_pending_accept_reset_streams(Some(MAX_RESETS))
+        .http2_max_header_list_size(MAX_HEADERS)
         .add_service(service)
         .serve_with_incoming(incoming);
     tokio::select! {

@@ -76,7 +76,12 @@ async fn serve(
     let agent = found.handle.clone().ok_or_else(|| no_session(&found))?;
 
     let place = core.execs.attend(&found.name, &spec.exec_id).await;
-    let begun = match core.store.exec(&found.name, record.created_ms, &spec.exec_id).await? {
+    let known = match start.exec_id.is_empty() {
+        // Just made up.
+        true => None,
+        false => core.store.exec(&found.name, record.created_ms, &spec.exec_id).await?,
+    };
+    let begun = match known {
         None => {
             let session = session(&found)?;
             let started = ExecStarted {
