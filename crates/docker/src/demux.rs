@@ -73,29 +73,6 @@ impl Demux {
     }
 }
 
-/// For fuzzing: how many bytes of each stream these bytes hold, if they are a stream of frames. In one piece or two it is
-/// the same.
-#[doc(hidden)]
-pub fn probe(input: &[u8]) -> Option<(usize, usize)> {
-    let read = |pieces: [&[u8]; 2]| {
-        let (mut demux, mut buffer, mut read) = (Demux::new(false), BytesMut::new(), (0, 0));
-        for piece in pieces {
-            buffer.extend_from_slice(piece);
-            while let Some((stream, bytes)) = demux.next(&mut buffer).ok()? {
-                match stream {
-                    StdStream::Stdout => read.0 += bytes.len(),
-                    StdStream::Stderr => read.1 += bytes.len(),
-                }
-            }
-        }
-        Some(read)
-    };
-    let whole = read([input, &[]]);
-    let halved = input.split_at(input.len() / 2);
-    assert_eq!(read([halved.0, halved.1]), whole, "it depends on where it is cut");
-    whole
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,8 +37,6 @@ pub use archive::PutFile;
 pub use attach::{AttachReader, AttachWriter};
 pub use client::{Docker, Limits};
 pub use demux::StdStream;
-#[doc(hidden)]
-pub use demux::probe;
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use engine::EngineInfo;
 pub use error::Error;

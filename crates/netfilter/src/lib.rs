@@ -29,8 +29,6 @@ use std::sync::mpsc;
 use clawker_model::NetworkState;
 
 pub use error::Error;
-#[doc(hidden)]
-pub use netlink::probe;
 use worker::{Job, Worker};
 
 /// More destinations than this are refused: a list of that length is a mistake or an attack.

@@ -218,21 +218,6 @@ pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> 
     })
 }
 
-/// For fuzzing: how many bytes of a datagram are messages and their attributes, if it is well-formed.
-#[doc(hidden)]
-pub fn probe(datagram: &[u8]) -> Option<usize> {
-    let mut read = 0;
-    for message in messages("fuzz", datagram) {
-        let message = message.ok()?;
-        read += HEADER;
-        let _ = error_code("fuzz", &message);
-        read += attributes(message.payload())
-            .map(|(_, value)| value.len())
-            .sum::<usize>();
-    }
-    Some(read)
-}
-
 fn error_code(what: &'static str, message: &Message<'_>) -> Result<io::Error, Error> {
     let Some(code) = message.payload().get(..4) else {
         return Err(Error::Malformed {
@@ -240,9 +225,7 @@ fn error_code(what: &'static str, message: &Message<'_>) -> Result<io::Error, Er
             problem: "an error without a code".into(),
         });
     };
-    Ok(io::Error::from_raw_os_error(
-        u32_at(code, 0).cast_signed().saturating_neg(),
-    ))
+    Ok(io::Error::from_raw_os_error(-(u32_at(code, 0).cast_signed())))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {

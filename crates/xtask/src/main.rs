@@ -8,7 +8,6 @@
 mod build;
 mod demo;
 mod engine;
-mod fuzz;
 mod leftovers;
 mod plugins;
 mod project;
@@ -57,14 +56,6 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
-    /// Give the parsers of frames what nobody should send, for as long as is wanted
-    Fuzz {
-        /// One of docs/fuzzing.md; without it all, one after the other
-        target: Option<String>,
-        /// How long each is tried
-        #[arg(long, default_value_t = 60)]
-        seconds: u32,
-    },
     /// Build the plugins of this repository into components
     Plugins,
 }
@@ -79,7 +70,6 @@ fn main() -> ExitCode {
             Verb::Build => build::everything(&project),
             Verb::Test => test::run(&project),
             Verb::Scorecard { only, json, full } => scorecard::run(&project, &only, json, full),
-            Verb::Fuzz { target, seconds } => fuzz::run(&project, target.as_deref(), seconds),
             Verb::Plugins => build::guests(&project),
         }
     });

@@ -66,11 +66,6 @@ impl Frame {
         })
     }
 
-    /// What stands on the socket, its descriptors apart.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// `WouldBlock` leaves the frame to be sent again.
     pub fn send(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let fds: Vec<BorrowedFd<'_>> = self.fds.iter().map(AsFd::as_fd).collect();
