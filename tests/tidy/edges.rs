@@ -8,7 +8,7 @@ use crate::workspace::{expect_none, metadata, sources};
 
 /// Each crate with its layer and the crates below it that it may use. Layers: 0 words, 1 adapters and decisions,
 /// 2 programs, 3 what runs the programs. Edges go down only; a new one is a change to review here.
-const EDGES: [(&str, u8, &[&str]); 16] = [
+const EDGES: [(&str, u8, &[&str]); 17] = [
     ("clawker-model", 0, &[]),
     ("clawker-plugin-sdk", 0, &[]),
     ("clawker-proc", 1, &["clawker-model"]),
@@ -46,6 +46,22 @@ const EDGES: [(&str, u8, &[&str]); 16] = [
         &["clawker-engine", "clawker-identity", "clawker-model", "clawker-store"],
     ),
     ("xtask", 3, &[]),
+    (
+        "clawker-fuzz",
+        3,
+        &[
+            "clawker-cli",
+            "clawker-control-plane",
+            "clawker-docker",
+            "clawker-identity",
+            "clawker-model",
+            "clawker-netfilter",
+            "clawker-proc",
+            "clawker-store",
+            "clawker-wire",
+            "clawkerd",
+        ],
+    ),
     (
         "clawker-tests",
         3,

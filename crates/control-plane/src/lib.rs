@@ -10,6 +10,8 @@ pub mod core;
 pub mod engine_watch;
 mod execs;
 pub mod fault;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod journal;
 pub mod plugins;
 pub mod rotation;

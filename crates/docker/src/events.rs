@@ -143,7 +143,7 @@ impl Docker {
 
 impl ContainerEvent {
     /// `None` for what names no container; that is no error of ours.
-    fn read(message: EventMessage) -> Option<Self> {
+    pub(crate) fn read(message: EventMessage) -> Option<Self> {
         let EventActor { id, attributes } = message.actor?;
         let attributes = attributes.unwrap_or_default();
         let action = message.action?;

@@ -129,7 +129,7 @@ fn split_tag(reference: &str) -> (String, String) {
 }
 
 impl Image {
-    fn read(answer: ImageInspect) -> Self {
+    pub(crate) fn read(answer: ImageInspect) -> Self {
         let config = answer.config.unwrap_or_default();
         Self {
             id: answer.id.unwrap_or_default(),

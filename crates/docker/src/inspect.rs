@@ -150,7 +150,7 @@ fn published_at((port, bindings): (String, Option<Vec<PortBinding>>)) -> Option<
 }
 
 impl Summary {
-    fn read(call: &str, answer: ContainerSummary) -> Result<Self, Error> {
+    pub(crate) fn read(call: &str, answer: ContainerSummary) -> Result<Self, Error> {
         Ok(Self {
             id: container_id(call, answer.id)?,
             name: answer
@@ -171,7 +171,7 @@ impl Summary {
 }
 
 impl Inspect {
-    fn read(call: &str, answer: ContainerInspectResponse) -> Result<Self, Error> {
+    pub(crate) fn read(call: &str, answer: ContainerInspectResponse) -> Result<Self, Error> {
         let state = answer.state.unwrap_or_default();
         let config = answer.config.unwrap_or_default();
         let host = answer.host_config.unwrap_or_default();

@@ -22,6 +22,8 @@ mod endpoint;
 mod engine;
 mod error;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hostconfig;
 mod images;
 mod inspect;

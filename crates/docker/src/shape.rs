@@ -143,7 +143,7 @@ fn written(
     Ok(shape)
 }
 
-fn shown(answer: ContainerInspectResponse) -> Result<Shape, String> {
+pub(crate) fn shown(answer: ContainerInspectResponse) -> Result<Shape, String> {
     let mut shape = Shape::new();
     let config = answer.config.unwrap_or_default();
     let anonymous: Vec<String> = config.volumes.iter().flatten().cloned().collect();

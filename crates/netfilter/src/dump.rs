@@ -18,13 +18,14 @@ pub(crate) struct Seen {
 }
 
 const NFTABLES: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
+/// Length of struct ifinfomsg.
+const IFINFOMSG: usize = 16;
 /// Attempts at a dump that isn't interrupted by a change.
 const ATTEMPTS: u32 = 8;
 
 /// Every interface's name, sorted.
 pub(crate) fn interfaces(route: &mut Socket, buffer: &mut Buffer) -> Result<Vec<String>, Error> {
     // struct ifinfomsg, all zero: any interface of any kind.
-    const IFINFOMSG: usize = 16;
     retrying(|| {
         let mut names = Vec::new();
         route.dump(
@@ -33,19 +34,7 @@ pub(crate) fn interfaces(route: &mut Socket, buffer: &mut Buffer) -> Result<Vec<
             &[0; IFINFOMSG],
             buffer,
             |message| {
-                let rest = message.payload().get(IFINFOMSG..).unwrap_or_default();
-                let name = attributes(rest)
-                    .find(|(kind, _)| *kind == libc::IFLA_IFNAME)
-                    .map(|(_, value)| value);
-                let name = name.and_then(|name| CStr::from_bytes_until_nul(name).ok()?.to_str().ok());
-                let Some(name) = name else {
-                    let problem = "an interface without a readable name".to_owned();
-                    return Err(Error::Malformed {
-                        what: "listing interfaces",
-                        problem,
-                    });
-                };
-                names.push(name.to_owned());
+                names.push(interface(message)?);
                 Ok(())
             },
         )?;
@@ -58,6 +47,19 @@ pub(crate) fn interfaces(route: &mut Socket, buffer: &mut Buffer) -> Result<Vec<
         }
         names.sort();
         Ok(names)
+    })
+}
+
+/// The name in an answer to RTM_GETLINK.
+pub(crate) fn interface(message: &Message<'_>) -> Result<String, Error> {
+    let rest = message.payload().get(IFINFOMSG..).unwrap_or_default();
+    let name = attributes(rest)
+        .find(|(kind, _)| *kind == libc::IFLA_IFNAME)
+        .map(|(_, value)| value);
+    let name = name.and_then(|name| CStr::from_bytes_until_nul(name).ok()?.to_str().ok());
+    name.map(str::to_owned).ok_or_else(|| Error::Malformed {
+        what: "listing interfaces",
+        problem: "an interface without a readable name".to_owned(),
     })
 }
 
@@ -142,7 +144,7 @@ fn family_of(number: u32) -> Option<Family> {
     }
 }
 
-fn is_ours(message: &Message<'_>) -> Option<Family> {
+pub(crate) fn is_ours(message: &Message<'_>) -> Option<Family> {
     // Every table, chain and rule names its table in attribute 1 (NFTA_*_TABLE, NFTA_TABLE_NAME).
     let payload = message.payload();
     let family = family_of(u32::from(*payload.first()?))?;

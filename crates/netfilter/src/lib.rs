@@ -16,6 +16,8 @@
 mod dump;
 mod error;
 mod expr;
+#[doc(hidden)]
+pub mod fuzzing;
 mod netlink;
 mod policy;
 mod probe;

@@ -182,7 +182,7 @@ fn request(kind: u16, flags: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The messages in one datagram.
-fn messages<'a>(what: &'static str, mut rest: &'a [u8]) -> impl Iterator<Item = Result<Message<'a>, Error>> {
+pub(crate) fn messages<'a>(what: &'static str, mut rest: &'a [u8]) -> impl Iterator<Item = Result<Message<'a>, Error>> {
     std::iter::from_fn(move || {
         if rest.len() < HEADER {
             return None;
@@ -218,14 +218,17 @@ pub(crate) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> 
     })
 }
 
-fn error_code(what: &'static str, message: &Message<'_>) -> Result<io::Error, Error> {
+pub(crate) fn error_code(what: &'static str, message: &Message<'_>) -> Result<io::Error, Error> {
     let Some(code) = message.payload().get(..4) else {
         return Err(Error::Malformed {
             what,
             problem: "an error without a code".into(),
         });
     };
-    Ok(io::Error::from_raw_os_error(-(u32_at(code, 0).cast_signed())))
+    // The kernel's are small and negative; whatever it is, it is no reason to stop.
+    Ok(io::Error::from_raw_os_error(
+        u32_at(code, 0).cast_signed().wrapping_neg(),
+    ))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {

@@ -23,7 +23,8 @@ pub fn of(pid: i32) -> io::Result<Option<u32>> {
     parse(&procfs::read(pid, "limits")?)
 }
 
-fn parse(limits: &str) -> io::Result<Option<u32>> {
+/// From the text of `/proc/<pid>/limits`.
+pub fn parse(limits: &str) -> io::Result<Option<u32>> {
     let line = limits
         .lines()
         .find_map(|line| line.strip_prefix("Max file locks"))

@@ -44,6 +44,12 @@ pub fn programs(project: &Project) -> Result<()> {
     say::timed("build", "the programs", || run::ok(project.cargo().args(PROGRAMS)))
 }
 
+/// The programs alone, for what starts no agents.
+pub fn host_programs(project: &Project) -> Result<()> {
+    guests(project)?;
+    say::timed("build", "the programs", || run::ok(project.cargo().args(PROGRAMS)))
+}
+
 /// Everything that the scorecard needs: programs as people would run them, and those that measure them, which nothing
 /// else builds.
 pub fn measured(project: &Project) -> Result<()> {

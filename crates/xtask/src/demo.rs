@@ -27,7 +27,7 @@ pub fn hand_over(
     let program = project.program(profile.folder(), name);
     anyhow::ensure!(
         program.is_file(),
-        "`{name}` is not built: the package clawker-tests has no such program"
+        "`{name}` is not built: no package has such a program"
     );
     let status = run::status(
         std::process::Command::new(program)

@@ -8,6 +8,7 @@
 mod build;
 mod demo;
 mod engine;
+mod fuzz;
 mod leftovers;
 mod plugins;
 mod project;
@@ -56,6 +57,8 @@ enum Verb {
         #[arg(long)]
         full: bool,
     },
+    /// Fuzz the parsers: random inputs for as long as you give them
+    Fuzz(fuzz::Fuzz),
     /// Build the plugins of this repository into components
     Plugins,
 }
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
             Verb::Build => build::everything(&project),
             Verb::Test => test::run(&project),
             Verb::Scorecard { only, json, full } => scorecard::run(&project, &only, json, full),
+            Verb::Fuzz(fuzz) => fuzz::run(&project, fuzz),
             Verb::Plugins => build::guests(&project),
         }
     });

@@ -1,0 +1,5 @@
+//! Every target: which one is the name that it is built under.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| clawker_fuzz::check(env!("CARGO_BIN_NAME"), input));
