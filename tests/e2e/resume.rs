@@ -1,7 +1,7 @@
 //! An operator's exec over the death of the control plane, and over its client's.
 
 use anyhow::{Context, Result, ensure};
-use clawker_tests::agent::{Agent, processes_of};
+use clawker_tests::agent::{Agent, Process, processes_of};
 use clawker_tests::host::Host;
 use clawker_tests::wait::{PATIENCE, until_true};
 
@@ -102,14 +102,18 @@ fn an_exec_that_ends_without_a_control_plane_is_told_its_exit_afterwards() -> Re
     host.expect_event("ExecStarted", |row| row.body["exec"] == "operator/told")?;
     let left = host.cli_in_background(["exec", "--id", "left", "--keep", &short, "--", "sh", "-c", STEPS])?;
     host.expect_event("ExecStarted", |row| row.body["exec"] == "operator/left")?;
+    let running = || {
+        let all = processes_of(&container)?;
+        let is_step = |process: &&Process| process.command.starts_with("sh -c n=1");
+        anyhow::Ok(all.iter().filter(is_step).count())
+    };
+    // Journaled is not yet begun, and one that nobody asks for again never is.
+    until_true("both execs to run", PATIENCE, || Ok(running()? == 2))?;
     host.kill_control_plane()?;
     // Its client dies with the control plane: the journal is to know its end all the same.
     left.kill()?;
     (1..=4).try_for_each(|n| go(&host, n))?;
-    until_true("both execs to end", PATIENCE, || {
-        let all = processes_of(&container)?;
-        Ok(!all.iter().any(|process| process.command.starts_with("sh -c n=1")))
-    })?;
+    until_true("both execs to end", PATIENCE, || Ok(running()? == 0))?;
     host.restart_control_plane()?;
     let ran = told.finish(PATIENCE)?;
     ensure!(
