@@ -28,6 +28,10 @@ impl AgentTask {
     }
 
     pub(super) async fn say_failed(&mut self) {
+        if !self.waiting() {
+            // A session came while nothing else woke this task.
+            return;
+        }
         let reason = if std::mem::take(&mut self.at_ceiling) {
             SessionFailure::FdCeiling
         } else {
