@@ -1,4 +1,4 @@
-//! Every target: which one is the name that it is built under.
+//! Every target: which one is the name that it is built under. Cargo warns that one file is many programs; it is.
 
 #![no_main]
 

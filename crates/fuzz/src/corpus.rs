@@ -11,6 +11,13 @@ pub fn folder(target: &Target) -> PathBuf {
     root.join(target.name)
 }
 
+/// What is written for libFuzzer, and what that adds by coverage: named by a SHA-1. Neither is the project's to keep, and
+/// there may be thousands.
+fn is_libfuzzers(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    name.starts_with("seed-") || (name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// The inputs of a target's folder, by name; none where there is no folder.
 pub fn kept(target: &Target) -> io::Result<Vec<Vec<u8>>> {
     let entries = match std::fs::read_dir(folder(target)) {
@@ -21,6 +28,7 @@ pub fn kept(target: &Target) -> io::Result<Vec<Vec<u8>>> {
     for entry in entries {
         paths.push(entry?.path());
     }
+    paths.retain(|path| !is_libfuzzers(path));
     paths.sort();
     paths.iter().map(std::fs::read).collect()
 }
@@ -41,4 +49,23 @@ pub fn write_seeds(target: &Target) -> io::Result<usize> {
         std::fs::write(folder.join(format!("seed-{number}")), seed)?;
     }
     Ok(seeds.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libfuzzer_adds_is_told_from_what_is_kept() {
+        let sha1 = "0".repeat(39) + "f";
+        for (name, theirs) in [
+            (sha1.as_str(), true),
+            ("seed-0", true),
+            ("an-errno-that-has-no-opposite", false),
+            ("agent.der", false),
+            ("0f", false),
+        ] {
+            assert_eq!(is_libfuzzers(&Path::new("corpus/x").join(name)), theirs, "{name}");
+        }
+    }
 }

@@ -3,11 +3,12 @@
 //!
 //! ```text
 //! targets ── seeds, real encodings ──┐
-//! fuzz/corpus/<target>/ ─────────────┴─▶ mutate ──▶ attempt ──▶ Failure ──▶ shrunk, kept
+//! fuzz/corpus/<target>/ ─────────────┴─▶ mutate ──▶ attempt ──▶ Failure ──▶ shrunk, kept (hunt)
 //! ```
 
 pub mod attempt;
 pub mod corpus;
+pub mod hunt;
 pub mod mutate;
 mod targets;
 

@@ -1,8 +1,11 @@
 //! Each target over its corpus, all near inputs and some ten thousand random ones, the same in every run.
 
 use std::alloc::System;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use clawker_fuzz::attempt::{Failure, attempt, shrunk};
+use clawker_fuzz::hunt::Hunt;
 use clawker_fuzz::mutate::{Mutator, near};
 use clawker_fuzz::{TARGETS, Target, corpus, target};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -111,6 +114,42 @@ fn a_fault_that_is_not_near_is_found_by_chance() {
         (failure, input),
         (Failure::Panicked("planted".to_owned()), vec![b'b', 0xff])
     );
+}
+
+#[test]
+fn a_hunt_keeps_what_it_finds_and_nothing_else() {
+    let keep = tempfile::tempdir().expect("tempdir");
+    let tried = AtomicU64::new(0);
+    let hunt = Hunt {
+        seed: SEED,
+        time: Duration::ZERO,
+        keep: keep.path(),
+        meter: None,
+        tried: &tried,
+    };
+    let left = || {
+        std::fs::read_dir(keep.path().join("planted"))
+            .expect("a folder")
+            .count()
+    };
+
+    let seeded = Target {
+        seeds: || vec![b"aaac".to_vec()],
+        ..PLANTED
+    };
+    let hunted = hunt.of(&seeded).expect("it can write");
+    assert!(hunted.found.is_none(), "{:?}", hunted.found);
+    assert_eq!(hunted.runs, tried.load(Ordering::Relaxed));
+    assert_eq!(left(), 0, "what was being tried is left");
+
+    let near = Target {
+        seeds: || vec![b"aaabcaaa".to_vec()],
+        ..PLANTED
+    };
+    let found = hunt.of(&near).expect("it can write").found.expect("it is near");
+    assert_eq!(found.failure, Failure::Panicked("planted".to_owned()));
+    assert_eq!(std::fs::read(&found.file).expect("kept"), [b'b', 0xff]);
+    assert_eq!(left(), 1);
 }
 
 #[test]

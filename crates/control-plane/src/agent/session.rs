@@ -22,6 +22,9 @@ pub use handle::ExecHandle;
 /// How long clawkerd may take to answer a command that it can answer at once.
 const ANSWER: Duration = Duration::from_secs(15);
 
+/// Twice as many as clawkerd keeps: whoever tells of more isn't clawkerd.
+const MAX_EXECS: usize = 2 * 1024;
+
 /// What went wrong with a call on a session.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SessionError {
@@ -172,6 +175,9 @@ impl Session {
         let response::Body::HelloAck(ack) = self.call("Hello", command::Body::Hello(hello)).await? else {
             return Err(SessionError::Confused { what: "Hello" });
         };
+        if ack.execs.len() > MAX_EXECS {
+            return Err(SessionError::Confused { what: "Hello" });
+        }
         let mut state = self.inner.lock();
         state.init_life.clone_from(&ack.init_life);
         for exec in &ack.execs {
@@ -303,12 +309,11 @@ impl Inner {
         }
     }
 
+    /// Only of execs that were asked for, or told of at Hello: names that the other end makes up take no room.
     fn note(&self, exec_id: &str, change: impl FnOnce(&mut ExecState)) {
-        self.lock()
-            .execs
-            .entry(exec_id.to_owned())
-            .or_default()
-            .send_modify(change);
+        if let Some(exec) = self.lock().execs.get(exec_id) {
+            exec.send_modify(change);
+        }
     }
 }
 
@@ -352,3 +357,7 @@ async fn read(inner: Arc<Inner>, mut incoming: tonic::Streaming<Response>, repor
     // The receiver is gone when the whole agent is being let go.
     let _ = reports.send(Report::Lost(why)).await;
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
