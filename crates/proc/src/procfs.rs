@@ -154,6 +154,11 @@ pub(crate) fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} is missing or malformed"))
 }
 
+/// A line ends with a newline and nothing else: a carriage return before it is part of a name, which is another one then.
+fn kernel_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_terminator('\n')
+}
+
 fn field<'a>(text: &'a str, name: &str) -> io::Result<&'a str> {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
@@ -185,7 +190,7 @@ pub fn parse_tracer_pid(status: &str) -> io::Result<i32> {
 
 /// From the text of `/proc/<pid>/cgroup`.
 pub fn parse_cgroups(text: &str) -> io::Result<Vec<CgroupLine>> {
-    text.lines()
+    kernel_lines(text)
         .map(|line| {
             let mut parts = line.splitn(3, ':');
             let (Some(hierarchy), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
@@ -246,8 +251,7 @@ pub fn parse_mounts(mountinfo: &str) -> io::Result<Vec<Mount>> {
             "mountinfo: a line without root, mount point and options",
         )
     };
-    mountinfo
-        .lines()
+    kernel_lines(mountinfo)
         .map(|line| {
             let mut fields = line.split(' ').skip(3);
             let root = fields.next().ok_or_else(malformed)?;

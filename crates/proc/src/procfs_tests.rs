@@ -53,6 +53,18 @@ fn status_gives_namespace_pids_and_tracer() {
 }
 
 #[test]
+fn a_carriage_return_is_part_of_a_name() {
+    let lines = parse_cgroups("6:freezer:/docker/ab\r\n").expect("well-formed");
+    assert_eq!(lines[0].path, "/docker/ab\r");
+    assert!(
+        !crate::cgroup::in_container(&lines, "/docker/ab"),
+        "another group passed"
+    );
+    let mounts = parse_mounts("1 0 8:1 / /a ro\r\n").expect("well-formed");
+    assert!(!mounts[0].read_only, "`ro\\r` is no option");
+}
+
+#[test]
 fn cgroup_lines_of_both_versions() {
     let lines = parse_cgroups("9:name=systemd:/docker/ab\n6:cpu,cpuacct:/a:b\n0::/\n").expect("well-formed");
     assert_eq!(
