@@ -6,9 +6,9 @@ use insta::assert_snapshot;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
-use crate::fake::{Props, Stage};
+use crate::stage::{Props, Stage};
 
-async fn nobody(line: &[&str]) -> crate::fake::Outcome {
+async fn nobody(line: &[&str]) -> crate::stage::Outcome {
     let dir = tempfile::tempdir().expect("a folder");
     let socket = dir.path().join("admin.sock");
     let socket = socket.to_str().expect("UTF-8");

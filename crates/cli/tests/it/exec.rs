@@ -3,7 +3,8 @@
 use clawker_wire::admin::*;
 use insta::assert_snapshot;
 
-use crate::fake::{Props, Say, Stage};
+use crate::fake::Say;
+use crate::stage::{Props, Stage};
 
 fn said(body: exec_output::Body) -> Say<ExecOutput> {
     Say::Message(ExecOutput { body: Some(body) })

@@ -8,7 +8,8 @@ use clawker_cli::Cli;
 use clawker_wire::admin::*;
 use insta::assert_snapshot;
 
-use crate::fake::{Props, Say, Stage};
+use crate::fake::Say;
+use crate::stage::{Props, Stage};
 
 fn row(seq: u64) -> Say<EventRow> {
     Say::Message(EventRow {
@@ -218,7 +219,7 @@ async fn a_backup_is_private_whole_and_replaces_nothing() {
     assert_eq!(std::fs::read(&file).expect("a backup"), b"abcdef");
 }
 
-async fn restore(dir: &Path, script: &str, more: &[&str]) -> crate::fake::Outcome {
+async fn restore(dir: &Path, script: &str, more: &[&str]) -> crate::stage::Outcome {
     let program = dir.join("clawker-cp");
     std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("written");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("executable");

@@ -9,7 +9,7 @@ use clawker_cli::term::Ttys;
 use clawker_wire::admin::AgentView;
 use rustix::process::Pid;
 
-use crate::fake::{Outcome, Props, Stage};
+use crate::stage::{Outcome, Props, Stage};
 
 /// A folder with a `clawker-cp` that is this script.
 fn program(dir: &Path, script: &str) {

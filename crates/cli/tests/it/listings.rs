@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use clawker_wire::admin::*;
 use insta::assert_snapshot;
 
-use crate::fake::{NOW, Props, Say, Stage};
+use crate::fake::Say;
+use crate::stage::{NOW, Props, Stage};
 
 fn scout() -> AgentView {
     AgentView {

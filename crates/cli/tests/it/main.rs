@@ -10,4 +10,5 @@ mod listings;
 mod parsing;
 mod project;
 mod running;
+mod stage;
 mod terminal;

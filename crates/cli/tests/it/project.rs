@@ -3,7 +3,8 @@
 use clawker_wire::admin::{AgentView, PlanProgress, Ready, StartProgress, start_progress};
 use tonic::Status;
 
-use crate::fake::{Props, Say, Stage};
+use crate::fake::Say;
+use crate::stage::{Props, Stage};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 
@@ -63,7 +64,7 @@ async fn the_documents_example_is_understood() {
     }
 }
 
-async fn apply(stage: &Stage, text: &str, more: &[&str]) -> crate::fake::Outcome {
+async fn apply(stage: &Stage, text: &str, more: &[&str]) -> crate::stage::Outcome {
     let dir = tempfile::tempdir().expect("a folder");
     let file = dir.path().join("clawker.yaml");
     std::fs::write(&file, text).expect("written");

@@ -8,7 +8,8 @@ use clawker_wire::admin::*;
 use insta::assert_snapshot;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::fake::{Props, Say, Script, Stage};
+use crate::fake::{Say, Script};
+use crate::stage::{Props, Stage};
 
 fn progress(body: start_progress::Body) -> Say<StartProgress> {
     Say::Message(StartProgress { body: Some(body) })

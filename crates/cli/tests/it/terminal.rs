@@ -13,7 +13,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use tokio::sync::Semaphore;
 
-use crate::fake::{Say, Stage};
+use crate::fake::Say;
+use crate::stage::Stage;
 
 struct Pty {
     master: OwnedFd,
