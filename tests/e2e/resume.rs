@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use clawker_tests::agent::{Agent, Process, processes_of};
 use clawker_tests::host::Host;
+use clawker_tests::ran::Running;
 use clawker_tests::wait::{PATIENCE, until_true};
 
 /// Prints a line whenever a file of its number appears; ends after so many.
@@ -39,10 +40,22 @@ fn lines(word: &str) -> String {
     (1..=4).map(|n| format!("{word} {n}\n")).collect()
 }
 
-/// 3 MB that no two neighbouring pieces of have in common, as text and as bytes.
+/// 3 MB in which every line is another, as text and as bytes.
 fn input() -> Result<(String, Vec<u8>)> {
     let text: String = (0..300_000).map(|n| format!("{n:09}\n")).collect();
     Ok((text.clone(), text.into_bytes()))
+}
+
+/// It ends well, and gives back all that it was given.
+fn came_back(cat: Running, text: &str) -> Result<()> {
+    let ran = cat.finish(PATIENCE)?.ok()?;
+    ensure!(
+        ran.stdout == text,
+        "{} of {} bytes came back, or others",
+        ran.stdout.len(),
+        text.len()
+    );
+    Ok(())
 }
 
 #[test]
@@ -80,13 +93,7 @@ fn an_exec_goes_on_over_a_killed_control_plane_with_nothing_lost_or_doubled() ->
         .map(|line| format!("{line}\n"))
         .collect();
     ensure!(errors == lines("error"), "{ran:?}");
-    let ran = cat.finish(PATIENCE)?.ok()?;
-    ensure!(
-        ran.stdout == text,
-        "{} of {} bytes came back, or others",
-        ran.stdout.len(),
-        text.len()
-    );
+    came_back(cat, &text)?;
     for exec in ["operator/steps", "operator/cat"] {
         expect_once(&host, exec)?;
     }
@@ -223,12 +230,5 @@ fn input_and_output_of_megabytes_pass_at_once() -> Result<()> {
     let agent = host.agent("a").run()?;
     let (text, input) = input()?;
     let cat = host.cli_fed(["exec", "-i", &agent.short(), "--", "cat"], input)?;
-    let ran = cat.finish(PATIENCE)?.ok()?;
-    ensure!(
-        ran.stdout == text,
-        "{} of {} bytes came back, or others",
-        ran.stdout.len(),
-        text.len()
-    );
-    Ok(())
+    came_back(cat, &text)
 }

@@ -16,6 +16,7 @@ mod error;
 pub mod parse;
 mod progress;
 pub mod project;
+mod reconnect;
 mod relay;
 mod resume;
 mod session;

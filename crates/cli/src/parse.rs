@@ -31,7 +31,10 @@ pub enum ParseError {
     Egress,
     #[error("not a port to publish: give [[ADDR:]PORT:]PORT[/tcp|udp]")]
     Publish,
-    #[error("not an id: give 1 to 64 letters, digits, `-`, `_` or `.`")]
+    #[error(
+        "not an id: give 1 to {} letters, digits, `-`, `_` or `.`",
+        clawker_model::MAX_EXEC_WORD
+    )]
     ExecId,
     #[error("not a point in time: give 10m, 2h30m, an RFC 3339 time, or an event's number")]
     Since,
@@ -217,8 +220,7 @@ pub fn egress(text: &str) -> Result<String, ParseError> {
 
 /// What a person may call an exec.
 pub fn exec_id(text: &str) -> Result<String, ParseError> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    match (1..=64).contains(&text.len()) && text.bytes().all(plain) {
+    match clawker_model::is_exec_word(text) {
         true => Ok(text.to_owned()),
         false => Err(ParseError::ExecId),
     }

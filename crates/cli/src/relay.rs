@@ -265,14 +265,11 @@ impl Relay {
 
     /// What a new connection has to be told again.
     fn begin(&mut self, term: &Term) {
-        match &mut self.resume {
-            Some(resume) => {
-                resume.cut();
-                // Input goes again once it is known from where.
-                self.to_send.retain(|say| matches!(say, Say::Signal(_)));
-            }
-            None if self.stdin_ended && !self.to_send.contains(&Say::Eof) => self.to_send.push_back(Say::Eof),
-            None => {}
+        if self.resume.is_some() {
+            // Input goes again once it is known from where.
+            self.to_send.retain(|say| matches!(say, Say::Signal(_)));
+        } else if self.stdin_ended && !self.to_send.contains(&Say::Eof) {
+            self.to_send.push_back(Say::Eof);
         }
         if self.raw
             && let Some(size) = term.world.size()

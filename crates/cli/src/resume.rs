@@ -5,12 +5,9 @@
 
 use bytes::Bytes;
 use clawker_wire::admin::ExecOpened;
-use clawker_wire::kept::Kept;
+use clawker_wire::kept::{INPUT_WINDOW, Kept};
 
 use crate::relay::Say;
-
-/// Most bytes of input that are on their way.
-const WINDOW: usize = 256 * 1024;
 
 #[derive(Default)]
 pub struct Resume {
@@ -27,7 +24,7 @@ pub struct Resume {
 impl Resume {
     /// Whether the other side wants more input.
     pub fn takes_input(&self) -> bool {
-        self.open && self.input.len() < WINDOW
+        self.open && self.input.len() < INPUT_WINDOW
     }
 
     pub fn keep(&mut self, input: Bytes) {
@@ -42,12 +39,6 @@ impl Resume {
     pub fn lose(&mut self) -> bool {
         let came_far = std::mem::take(&mut self.open);
         !std::mem::replace(&mut self.was_cut, true) || came_far
-    }
-
-    /// Another connection begins.
-    pub fn cut(&mut self) {
-        self.open = false;
-        self.told = self.written;
     }
 
     /// Whether it is news that there is a connection again.
@@ -83,9 +74,11 @@ impl Resume {
 
     /// What is to be said of output.
     pub fn word(&mut self) -> Option<Say> {
-        let news = self.open && self.told != self.written;
-        self.told = if news { self.written } else { self.told };
-        news.then_some(Say::Has(self.written))
+        if !self.open || self.told == self.written {
+            return None;
+        }
+        self.told = self.written;
+        Some(Say::Has(self.written))
     }
 }
 
@@ -110,7 +103,8 @@ mod tests {
         assert_eq!(resume.word(), None);
 
         resume.wrote(0, 2);
-        resume.cut();
+        assert!(resume.lose(), "it is news");
+        assert!(!resume.lose(), "and only once");
         assert_eq!((resume.word(), resume.takes_input()), (None, false));
         assert_eq!(resume.written(), [2, 7]);
         let again = vec![
@@ -119,7 +113,7 @@ mod tests {
         ];
         assert_eq!(resume.open(&from(2, 2, 7)), (again, 0));
         assert!(resume.takes_input());
-        resume.keep(Bytes::from(vec![0; WINDOW]));
+        resume.keep(Bytes::from(vec![0; INPUT_WINDOW]));
         assert!(!resume.takes_input());
     }
 
@@ -130,7 +124,7 @@ mod tests {
         resume.wrote(0, 1);
         assert_eq!(resume.word(), Some(Say::Has([101, 5])));
         resume.keep(Bytes::from_static(b"x"));
-        resume.cut();
+        assert!(resume.lose());
         let (again, _) = resume.open(&from(9, 101, 5));
         assert_eq!(again, [Say::Stdin(Bytes::from_static(b"x"))]);
     }

@@ -7,8 +7,6 @@
 //!                    └▶ trying again, 60 s ─▶ exit 75; the agent goes on
 //! ```
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use clawker_wire::admin::{
     AgentRef, AttachInput, AttachOutput, Refused, RemoveAgentRequest, Resize, StartAgentRequest, StartProgress,
@@ -24,6 +22,7 @@ use tonic::Status;
 use crate::client::Client;
 use crate::error::{CommandError, Kind, is_cut};
 use crate::progress::Progress;
+use crate::reconnect::{Next, Retries, stayed_away};
 use crate::relay::{End, Heard, Relay, Say, Wires, exit_code};
 use crate::term::{Signal, Signals, Term};
 use crate::text::short_name;
@@ -187,26 +186,17 @@ async fn again(
     signals: &mut Signals,
     agent: &str,
 ) -> Result<Wires, CommandError> {
-    let deadline = Instant::now() + term.settings.reconnect_for;
-    let mut pause = Duration::from_millis(100);
+    let mut retries = Retries::until(Instant::now() + term.settings.reconnect_for);
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            signal = interrupt(signals) => return Err(left(agent, signal)),
-        }
-        pause = (pause * 2).min(Duration::from_secs(1));
-        if Instant::now() >= deadline {
-            let name = short_name(agent);
-            return Err(
-                CommandError::new(Kind::NoControlPlane, "the control plane has not come back")
-                    .hint("clawker up")
-                    .hint(format!(
-                        "the agent goes on: `clawker logs {name}`, `clawker wait {name}`"
-                    )),
-            );
-        }
-        let Ok(mut anew) = Client::open(&client.socket).await else {
-            continue;
+        let mut anew = match retries.next(&client.socket, signals).await {
+            Next::Client(anew) => anew,
+            Next::Signal(signal) => return Err(left(agent, signal)),
+            Next::Over => {
+                let name = short_name(agent);
+                return Err(stayed_away().hint(format!(
+                    "the agent goes on: `clawker logs {name}`, `clawker wait {name}`"
+                )));
+            }
         };
         let attached = match try_attach(&mut anew, agent).await {
             Ok(attached) => Some(attached),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clawker_model::FullName;
 use clawker_model::event::ExecExited;
 use clawker_wire::admin::Exit;
+use clawker_wire::session as proto;
 
 pub use desk::{Attendance, Desk};
 pub use keep::{keep, keep_all};
@@ -15,8 +16,14 @@ pub use keep::{keep, keep_all};
 use crate::agent::AgentHandle;
 use crate::core::Core;
 
-/// What the ids of operators' execs begin with; those of steps begin otherwise.
-pub const PREFIX: &str = "operator/";
+/// How PID 1 says that it ended, for an operator.
+pub fn exit(exited: &proto::Exited) -> Exit {
+    Exit {
+        code: exited.code,
+        signal: exited.signal,
+        oom: exited.oom,
+    }
+}
 
 /// An exec that somebody attends to.
 pub struct Attended {

@@ -116,6 +116,20 @@ pub struct Start {
     pub init_start_time: u64,
 }
 
+/// What the ids of operators' execs begin with; those of steps begin otherwise.
+pub const OPERATOR_EXEC: &str = "operator/";
+
+/// Most bytes of what follows [`OPERATOR_EXEC`].
+pub const MAX_EXEC_WORD: usize = 64;
+
+/// Whether it may follow [`OPERATOR_EXEC`].
+pub fn is_exec_word(word: &str) -> bool {
+    (1..=MAX_EXEC_WORD).contains(&word.len())
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,8 @@ pub use absence::{Absence, OnAbsent, OnOrphan, Orphan, Restart};
 pub use agent::{AgentSpec, Egress, HealthSpec, Labels, MainSpec, Mount, Network, Resources, SecretKind, SecretRef};
 pub use containment::{Action, Axis, Containment, EgressRule, IdentityState, NetworkState, ProcessState, Verdict};
 pub use event::{Event, Row};
-pub use id::{ContainerId, ExecId, IdError, PluginDigest, RunId, Start, Thumbprint};
+pub use id::{
+    ContainerId, ExecId, IdError, MAX_EXEC_WORD, OPERATOR_EXEC, PluginDigest, RunId, Start, Thumbprint, is_exec_word,
+};
 pub use name::{AgentName, FullName, NameError, ProjectName};
 pub use plan::{Effect, EffectNote, EffectResult, OnFailure, Piece, Plan, SecretForm, Step, When};

@@ -5,7 +5,7 @@ use clawker_model::{Event, FullName};
 use rusqlite::params;
 
 use crate::db::Db;
-use crate::journal::{decode, raw_row};
+use crate::journal::{ROW, decode, raw_row, signed};
 use crate::reader;
 use crate::{Error, Store, checkpoint};
 
@@ -33,16 +33,13 @@ fn find(db: &Db, agent: &str, since_ms: u64, id: &str) -> Result<Option<ExecReco
     let base = checkpoint::base(&db.conn).map_err(error)?.seq;
     let mut statement = db
         .conn
-        .prepare_cached(
-            "SELECT seq, at_ms, cp_life, kind, agent, body, prev_hash, hash FROM journal \
-             WHERE kind IN ('ExecStarted', 'ExecExited') AND agent = ?1 AND body ->> '$.exec' = ?2 AND seq > ?3 \
-             AND at_ms >= ?4 ORDER BY seq LIMIT 1000",
-        )
+        .prepare_cached(&format!(
+            "{ROW} WHERE kind IN ('ExecStarted', 'ExecExited') AND agent = ?1 AND body ->> '$.exec' = ?2 \
+             AND seq > ?3 AND at_ms >= ?4 ORDER BY seq LIMIT 1000"
+        ))
         .map_err(error)?;
-    let base = i64::try_from(base).unwrap_or(i64::MAX);
-    let since = i64::try_from(since_ms).unwrap_or(i64::MAX);
     let rows = statement
-        .query_map(params![agent, id, base, since], raw_row)
+        .query_map(params![agent, id, signed(base), signed(since_ms)], raw_row)
         .map_err(error)?;
     let mut found: Option<ExecRecord> = None;
     for row in rows {

@@ -118,7 +118,7 @@ pub(crate) fn hash_of(conn: &Connection, seq: u64) -> rusqlite::Result<Option<Ha
 }
 
 /// SQLite's integers are signed: nothing comes after more than it can count.
-fn signed(seq: u64) -> i64 {
+pub(crate) fn signed(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
@@ -153,10 +153,9 @@ pub(crate) fn select(db: &Db, query: &Query) -> Result<Vec<(Row, Vec<u8>)>, Erro
 /// Rows as they are stored, in order. Those behind the checkpoint are gone, whether or not they are deleted yet.
 pub(crate) fn raw(db: &Db, after: u64, limit: u32, agent: Option<&FullName>) -> Result<Vec<RawRow>, Error> {
     let error = db.error("reading the journal");
-    let columns = "SELECT seq, at_ms, cp_life, kind, agent, body, prev_hash, hash FROM journal WHERE seq > ?1";
     let sql = match agent {
-        Some(_) => format!("{columns} AND agent = ?3 ORDER BY seq LIMIT ?2"),
-        None => format!("{columns} AND ?3 IS NULL ORDER BY seq LIMIT ?2"),
+        Some(_) => format!("{ROW} WHERE seq > ?1 AND agent = ?3 ORDER BY seq LIMIT ?2"),
+        None => format!("{ROW} WHERE seq > ?1 AND ?3 IS NULL ORDER BY seq LIMIT ?2"),
     };
     let mut statement = db.conn.prepare_cached(&sql).map_err(error)?;
     let after = signed(after.max(checkpoint::base(&db.conn).map_err(error)?.seq));
@@ -174,6 +173,9 @@ pub(crate) fn raw(db: &Db, after: u64, limit: u32, agent: Option<&FullName>) -> 
     }
     Ok(found)
 }
+
+/// What [`raw_row`] reads.
+pub(crate) const ROW: &str = "SELECT seq, at_ms, cp_life, kind, agent, body, prev_hash, hash FROM journal";
 
 pub(crate) fn raw_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<RawRow> {
     Ok(RawRow {

@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+/// Most bytes of an exec's input that an operator's client, which acknowledges output behind it, has on their way.
+pub const INPUT_WINDOW: usize = 256 * 1024;
+
 /// Kept until the other side has taken them.
 #[derive(Debug, Default)]
 pub struct Kept {

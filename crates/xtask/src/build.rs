@@ -38,10 +38,9 @@ const PROGRAMS: [&str; 4] = ["build", "--workspace", "--bins", "--examples"];
 
 /// Everything that the demo needs: the guests, clawkerd and the programs.
 pub fn programs(project: &Project) -> Result<()> {
-    guests(project)?;
     clawkerd(project)?;
     adversary(project)?;
-    say::timed("build", "the programs", || run::ok(project.cargo().args(PROGRAMS)))
+    host_programs(project)
 }
 
 /// The programs alone, for what starts no agents.

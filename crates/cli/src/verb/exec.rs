@@ -1,5 +1,4 @@
-use std::time::Duration;
-
+use clawker_model::OPERATOR_EXEC;
 use clawker_wire::admin::{ExecAck, ExecInput, ExecOutput, ExecStart, Resize, WhenLeft, exec_input, exec_output};
 use futures::StreamExt;
 use futures::stream;
@@ -13,6 +12,7 @@ use crate::client::Client;
 use crate::error::{CommandError, Kind, is_cut};
 use crate::parse::{self, EnvArg};
 use crate::progress::Progress;
+use crate::reconnect::{Next, Retries, stayed_away};
 use crate::relay::{End, Heard, Relay, Say, Wires, exit_code};
 use crate::resume::Resume;
 use crate::session::interrupt;
@@ -85,13 +85,13 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
                 rows: size.rows.into(),
                 cols: size.cols.into(),
             }),
-            exec_id: format!("operator/{id}"),
+            exec_id: format!("{OPERATOR_EXEC}{id}"),
             acknowledges: true,
             when_left: if args.keep { WhenLeft::Keep } else { WhenLeft::Hangup }.into(),
             ..ExecStart::default()
         },
         name: short_name(&args.agent).into_owned(),
-        deadline: None,
+        deadline: Instant::now(),
     };
     let mut progress = Progress::new(term);
     progress.make_way();
@@ -128,8 +128,8 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
 struct Asking {
     start: ExecStart,
     name: String,
-    /// Until when a lost connection is tried again.
-    deadline: Option<Instant>,
+    /// Until when a lost connection is tried again; counts from the loss of one that carried the streams.
+    deadline: Instant,
 }
 
 impl Asking {
@@ -160,27 +160,17 @@ impl Asking {
     ) -> Result<Wires, CommandError> {
         let resume = relay.resume.get_or_insert_default();
         if resume.lose() {
-            self.deadline = Some(Instant::now() + term.settings.reconnect_for);
+            self.deadline = Instant::now() + term.settings.reconnect_for;
             let text = "clawker: the connection to the control plane broke; trying again, the command goes on";
             term.note("reconnecting", text).await?;
         }
         let has = resume.written();
-        let mut pause = Duration::from_millis(100);
+        let mut retries = Retries::until(self.deadline);
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                signal = interrupt(signals) => return Err(self.left(signal)),
-            }
-            pause = (pause * 2).min(Duration::from_secs(1));
-            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(
-                    CommandError::new(Kind::NoControlPlane, "the control plane has not come back")
-                        .hint("clawker up")
-                        .hint(self.hint()),
-                );
-            }
-            let Ok(mut anew) = Client::open(&client.socket).await else {
-                continue;
+            let mut anew = match retries.next(&client.socket, signals).await {
+                Next::Client(anew) => anew,
+                Next::Signal(signal) => return Err(self.left(signal)),
+                Next::Over => return Err(stayed_away().hint(self.hint())),
             };
             let asked = tokio::select! {
                 asked = self.ask(&mut anew, has) => asked,
@@ -207,7 +197,7 @@ impl Asking {
 
     /// How to go on with it by hand.
     fn hint(&self) -> String {
-        let id = self.start.exec_id.trim_start_matches("operator/");
+        let id = self.start.exec_id.trim_start_matches(OPERATOR_EXEC);
         let kept = match self.start.when_left() {
             WhenLeft::Keep => "go on with the command",
             WhenLeft::Hangup => "go on with the command, within a minute",

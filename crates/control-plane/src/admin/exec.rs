@@ -35,7 +35,7 @@ use crate::execs::{self, Attended, note_exit};
 /// How long the first message may take.
 const FIRST: Duration = Duration::from_secs(10);
 /// How long a new session may take to come.
-pub(super) const RECONNECT: Duration = Duration::from_secs(60);
+const RECONNECT: Duration = Duration::from_secs(60);
 
 pub type Output = ReceiverStream<Result<ExecOutput, Status>>;
 
@@ -83,7 +83,7 @@ async fn serve(
     };
     let begun = match known {
         None => {
-            let session = session(&found)?;
+            let session = agent.session().ok_or_else(|| no_session(&found))?;
             let started = ExecStarted {
                 exec: spec.exec_id.clone(),
                 argv: start.argv.clone(),
@@ -261,15 +261,7 @@ async fn go_on(
     }
 }
 
-/// The session, or why there is none to run anything on.
-fn session(found: &Found) -> Result<Session, Fault> {
-    found
-        .handle
-        .as_ref()
-        .and_then(AgentHandle::session)
-        .ok_or_else(|| no_session(found))
-}
-
+/// Why there is no session to run anything on.
 fn no_session(found: &Found) -> Fault {
     let name = &found.name;
     let Some(status) = found.handle.as_ref().map(AgentHandle::status) else {

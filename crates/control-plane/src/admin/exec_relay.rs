@@ -22,6 +22,7 @@ use super::exec::attach;
 use super::exec_stdin::{Stdin, frame};
 use crate::agent::{AgentHandle, ExecHandle, Session, SessionError};
 use crate::core::Core;
+use crate::execs;
 
 /// Between SIGHUP and SIGKILL for an exec whose operator has gone.
 const HANGUP: Duration = Duration::from_secs(5);
@@ -140,7 +141,7 @@ impl Relay {
             Err(SessionError::Lost(why)) => return Ok(Share::Lost(why)),
             Err(error) => return Err(error.into()),
         };
-        let mut told = None;
+        let mut word = None;
         if std::mem::replace(&mut self.opened, true) {
             self.stdin.taken(opened.stdin_taken);
         } else {
@@ -150,7 +151,7 @@ impl Relay {
                 self.sent[stream] = self.sent[stream].max(first);
             }
             self.has = self.sent;
-            told = Some(exec_output::Body::Opened(ExecOpened {
+            word = Some(exec_output::Body::Opened(ExecOpened {
                 stdin: opened.stdin_taken,
                 stdout: self.sent[0],
                 stderr: self.sent[1],
@@ -170,12 +171,8 @@ impl Relay {
             let output_over =
                 to_operator.is_none() && (self.eof == [true; 2] || drained_at.is_some() && !incoming_open);
             match &exited {
-                Some(Ok(exited)) if output_over && told.is_none() && self.has == self.sent => {
-                    return Ok(Share::Over(When::Ended(Exit {
-                        code: exited.code,
-                        signal: exited.signal,
-                        oom: exited.oom,
-                    })));
+                Some(Ok(exited)) if output_over && word.is_none() && self.has == self.sent => {
+                    return Ok(Share::Over(When::Ended(execs::exit(exited))));
                 }
                 Some(Err(error)) => return Ok(Share::Lost(error.to_string())),
                 _ => {}
@@ -187,9 +184,9 @@ impl Relay {
             // What the client has comes behind its input: one that says so is always heard, and keeps to a window.
             let reading = self.gone.is_none() && self.input_open && (self.terms.acknowledges || !self.stdin.full());
             tokio::select! {
-                permit = out.reserve(), if (told.is_some() || to_operator.is_some()) && self.gone.is_none() => {
+                permit = out.reserve(), if (word.is_some() || to_operator.is_some()) && self.gone.is_none() => {
                     let Ok(permit) = permit else { self.leave(&mut to_agent).await; continue };
-                    if let Some(body) = told.take() {
+                    if let Some(body) = word.take() {
                         permit.send(Ok(ExecOutput { body: Some(body) }));
                     } else if let Some((bytes, stream, end)) = to_operator.take() {
                         let body = if stream == 0 { exec_output::Body::Stdout(bytes) } else { exec_output::Body::Stderr(bytes) };
@@ -209,7 +206,7 @@ impl Relay {
                         if drained_at.is_some() {
                             drained_at = Some(Instant::now());
                         }
-                        to_operator = self.heard(body, &mut to_agent, &mut told);
+                        to_operator = self.heard(body, &mut to_agent, &mut word);
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => incoming_open = false,
@@ -249,7 +246,7 @@ impl Relay {
         &mut self,
         body: io_frame::Body,
         to_agent: &mut VecDeque<IoFrame>,
-        told: &mut Option<exec_output::Body>,
+        word: &mut Option<exec_output::Body>,
     ) -> Option<(Bytes, usize, u64)> {
         let index = |stream: i32| match Stream::try_from(stream) {
             Ok(Stream::Stdout) => Some(0),
@@ -276,8 +273,8 @@ impl Relay {
                 if Stream::try_from(ack.stream) == Ok(Stream::Stdin) {
                     self.stdin.taken(ack.offset);
                     // A later word takes the place of one that still waits; the client's first one is where to begin.
-                    if !matches!(told, Some(exec_output::Body::Opened(_))) {
-                        *told = Some(exec_output::Body::StdinTaken(ack.offset));
+                    if !matches!(word, Some(exec_output::Body::Opened(_))) {
+                        *word = Some(exec_output::Body::StdinTaken(ack.offset));
                     }
                 }
                 None

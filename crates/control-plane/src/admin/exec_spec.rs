@@ -1,12 +1,12 @@
 //! What clawkerd is asked to run for an operator.
 
+use clawker_model::OPERATOR_EXEC;
 use clawker_wire::admin::{ExecStart, Resize, WhenLeft};
 use clawker_wire::session as proto;
 
 use super::error::Fault;
 use super::limits;
 use crate::core::random_word;
-use crate::execs::PREFIX;
 
 /// How long nobody may be attached, in seconds, before PID 1 hangs up: more than a restart of the control plane takes.
 const DESERTED: u32 = 60;
@@ -27,7 +27,7 @@ pub fn spec(start: &ExecStart, user: &str, env: &[String], cwd: &str) -> Result<
     let exec_id = match start.exec_id.as_str() {
         "" => {
             let word = random_word(22).map_err(|error| Fault::internal(format!("randomness: {error}")))?;
-            format!("{}{word}", PREFIX)
+            format!("{OPERATOR_EXEC}{word}")
         }
         chosen => {
             limits::exec_id(chosen)?;

@@ -3,14 +3,11 @@
 
 use bytes::Bytes;
 use clawker_wire::MAX_DATA;
-use clawker_wire::kept::Kept;
+use clawker_wire::kept::{INPUT_WINDOW, Kept};
 use clawker_wire::session::{self as proto, IoFrame, Stream, io_frame};
 
 /// Most bytes of standard input that are on their way. clawkerd keeps 256 KiB.
 const STDIN_WINDOW: usize = 128 * 1024;
-
-/// Most that a client which acknowledges may have sent and not heard to be taken.
-const CLIENT_WINDOW: usize = 256 * 1024;
 
 /// Standard input on its way: what was sent and isn't taken yet, and whether it is at its end.
 #[derive(Debug, Default)]
@@ -50,9 +47,10 @@ impl Stdin {
         frames
     }
 
-    /// Whether the client takes no notice of how much was taken. It is told in steps of what is on its way.
+    /// Whether the client takes no notice of how much was taken: its window was full, and more came than the message
+    /// that filled it.
     pub fn is_overrun(&self) -> bool {
-        self.kept.len() > CLIENT_WINDOW + clawker_wire::MAX_MESSAGE
+        self.kept.len() > INPUT_WINDOW + clawker_wire::MAX_MESSAGE
     }
 
     pub fn full(&self) -> bool {
@@ -105,7 +103,7 @@ mod tests {
         assert_eq!(sent(&stdin.again())[0], (MAX_DATA as u64 + 4, 6));
         stdin.taken(u64::MAX);
         assert_eq!(stdin.again().len(), 0);
-        stdin.push(vec![0; CLIENT_WINDOW].into());
+        stdin.push(vec![0; INPUT_WINDOW].into());
         assert!(!stdin.is_overrun());
         stdin.push(vec![0; clawker_wire::MAX_MESSAGE + 1].into());
         assert!(stdin.is_overrun());

@@ -1,9 +1,9 @@
 //! How much a request may hold. Each limit names what it is about.
 
+use clawker_model::{MAX_EXEC_WORD, OPERATOR_EXEC, is_exec_word};
 use clawker_wire::admin::CreateAgentRequest;
 
 use super::error::Fault;
-use crate::execs::PREFIX;
 
 pub const MAX_ARGV: usize = 4096;
 pub const MAX_ARGV_BYTES: usize = 512 * 1024;
@@ -14,8 +14,6 @@ pub const MAX_PUBLISH: usize = 64;
 pub const MAX_UNSAFE: usize = 16;
 pub const MAX_USER: usize = 256;
 pub const MAX_PATH: usize = 4096;
-/// Most bytes of an exec's id after [`PREFIX`].
-pub const MAX_EXEC_WORD: usize = 64;
 /// Most bytes of a reason that an operator gives.
 pub const MAX_REASON: usize = 1024;
 
@@ -73,13 +71,11 @@ pub fn user(user: &str) -> Result<(), Fault> {
 
 /// An id that a client chose for its exec: in the operators' part of all ids, whatever it is.
 pub fn exec_id(id: &str) -> Result<(), Fault> {
-    let word = id.strip_prefix(PREFIX).unwrap_or_default();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    match (1..=MAX_EXEC_WORD).contains(&word.len()) && word.bytes().all(plain) {
+    match id.strip_prefix(OPERATOR_EXEC).is_some_and(is_exec_word) {
         true => Ok(()),
         false => Err(Fault::usage(
             format!("the exec id is malformed, {} bytes", id.len()),
-            format!("write {PREFIX} and 1 to {MAX_EXEC_WORD} letters, digits, `-`, `_` or `.`"),
+            format!("write {OPERATOR_EXEC} and 1 to {MAX_EXEC_WORD} letters, digits, `-`, `_` or `.`"),
         )),
     }
 }
@@ -166,9 +162,10 @@ mod tests {
         assert!(refused(|r| r.cwd = Some("work".into())).contains("working folder"));
         assert!(refused(|r| r.cwd = Some(format!("/{}", long(MAX_PATH)))).contains("working folder"));
     }
+
     #[test]
     fn an_exec_id_is_an_operators_and_short() {
-        let longest = format!("{PREFIX}{}", "x".repeat(MAX_EXEC_WORD));
+        let longest = format!("{OPERATOR_EXEC}{}", "x".repeat(MAX_EXEC_WORD));
         for good in ["operator/a", "operator/A.b-c_9", &longest] {
             exec_id(good).expect("fine");
         }

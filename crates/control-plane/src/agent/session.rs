@@ -201,13 +201,9 @@ impl Session {
         let id = exec.exec_id.clone();
         // Known before it is asked for: its exit may be reported before the answer is read.
         let known = self.knows(&id);
-        let state = self.inner.lock().execs.entry(id.clone()).or_default().subscribe();
+        let handle = self.handle(&id);
         match self.call("Exec", command::Body::Exec(exec)).await? {
-            response::Body::Started(_) => Ok(ExecHandle {
-                id,
-                session: self.clone(),
-                state,
-            }),
+            response::Body::Started(_) => Ok(handle),
             response::Body::ExecFailed(failed) => {
                 if !known {
                     self.inner.lock().execs.remove(&id);
@@ -232,7 +228,7 @@ impl Session {
         self.inner.lock().execs.contains_key(exec_id)
     }
 
-    /// One that PID 1 knows, without asking for it.
+    /// What is told of an exec from here on, without asking for it.
     pub fn handle(&self, exec_id: &str) -> ExecHandle {
         let state = self
             .inner

@@ -10,20 +10,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clawker_wire::admin::Exit;
+use clawker_model::OPERATOR_EXEC;
 
-use super::{Attended, PREFIX, note_exit};
+use super::{Attended, exit, note_exit};
 use crate::agent::{AgentHandle, ExecHandle, Session, SessionError};
 use crate::core::Core;
 
 /// How long an exec's output and exit are kept after its end for whoever left it.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
-/// Attends to every operator's exec that the session's PID 1 knows and nobody attends to. Their tasks end with the
-/// session.
+/// Attends to every operator's exec that the session's PID 1 knows and nobody attends to.
 pub fn keep_all(core: &Arc<Core>, agent: &AgentHandle, since_ms: u64, session: &Session) {
     for id in session.execs() {
-        if !id.starts_with(PREFIX) {
+        if !id.starts_with(OPERATOR_EXEC) {
             continue;
         }
         let Some(place) = core.execs.attend_if_free(&agent.name, &id) else {
@@ -34,9 +33,7 @@ pub fn keep_all(core: &Arc<Core>, agent: &AgentHandle, since_ms: u64, session: &
             let name = agent.name.clone();
             let noted = match core.store.exec(&name, since_ms, &id).await {
                 Ok(known) => known.is_some_and(|known| known.exited.is_some()),
-                Err(error) => {
-                    return tracing::debug!(%error, id, "what is journaled of an exec");
-                }
+                Err(error) => return core.board.degraded("journal", format!("exec {id}: {error}")).await,
             };
             let exec = session.handle(&id);
             let whose = Attended {
@@ -76,12 +73,7 @@ async fn until_forgotten(mut whose: Attended, mut exec: ExecHandle) {
 
 async fn follow(whose: &mut Attended, exec: &ExecHandle) -> Result<(), SessionError> {
     let exited = exec.exited().await?;
-    let exit = Exit {
-        code: exited.code,
-        signal: exited.signal,
-        oom: exited.oom,
-    };
-    whose.noted = whose.noted || note_exit(&whose.core, &whose.name, &exec.id, &exit).await;
+    whose.noted = whose.noted || note_exit(&whose.core, &whose.name, &exec.id, &exit(&exited)).await;
     if !whose.noted {
         // PID 1 keeps what couldn't be journaled; a later life of the control plane sees it again.
         return Ok(());

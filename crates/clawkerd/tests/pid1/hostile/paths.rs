@@ -33,6 +33,20 @@ fn with_mount(run_dir: &Path, outside: &Path) -> Container {
     })
 }
 
+/// The host's folder, with a secret in it.
+fn outside() -> tempfile::TempDir {
+    let outside = tempfile::tempdir().expect("folder");
+    std::fs::write(outside.path().join("secret"), "secret").expect("written");
+    outside
+}
+
+/// A session with a container in which the traps are laid.
+async fn trapped(plane: &Plane) -> Session {
+    let mut session = plane.session().await;
+    assert_eq!(said(&mut session, "traps", TRAPS).await, "");
+    session
+}
+
 fn read(path: &str) -> Command {
     Command::ReadFile(pb::ReadFile {
         path: path.to_owned(),
@@ -75,12 +89,9 @@ async fn a_path_that_leads_elsewhere_hangs_or_breaks_something_is_refused_and_no
     if !can_run() {
         return;
     }
-    let outside = tempfile::tempdir().expect("folder");
-    std::fs::write(outside.path().join("secret"), "secret").expect("written");
-    let plane = Plane::new();
+    let (plane, outside) = (Plane::new(), outside());
     let container = with_mount(plane.dir(), outside.path());
-    let mut session = plane.session().await;
-    assert_eq!(said(&mut session, "traps", TRAPS).await, "");
+    let mut session = trapped(&plane).await;
     let (name, path) = (
         format!("/run/{}", "x".repeat(256)),
         format!("/run{}", "/x".repeat(2500)),
@@ -169,12 +180,9 @@ async fn a_link_at_the_end_is_replaced_and_one_on_the_way_stays_below_the_root()
     if !can_run() {
         return;
     }
-    let outside = tempfile::tempdir().expect("folder");
-    std::fs::write(outside.path().join("secret"), "secret").expect("written");
-    let plane = Plane::new();
+    let (plane, outside) = (Plane::new(), outside());
     let container = with_mount(plane.dir(), outside.path());
-    let mut session = plane.session().await;
-    assert_eq!(said(&mut session, "traps", TRAPS).await, "");
+    let mut session = trapped(&plane).await;
     let longest = format!("/run/{}", "x".repeat(255));
     for path in ["/run/last", "/run/loop", &longest] {
         let answer = session.ask(Command::WriteFile(file(path))).await;
