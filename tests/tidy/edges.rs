@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::workspace::{expect_none, metadata, sources};
 
 /// Each crate with its layer and the crates below it that it may use. Layers: 0 words, 1 adapters and decisions,
-/// 2 programs, 3 what runs the programs. Edges go down only; a new one is a change to review here.
+/// 2 plugins in their processes, 4 programs, 5 what runs the programs. Edges go down only; a new one is a change to review here.
 const EDGES: [(&str, u8, &[&str]); 17] = [
     ("clawker-model", 0, &[]),
     ("clawker-plugin-sdk", 0, &[]),
@@ -18,15 +18,15 @@ const EDGES: [(&str, u8, &[&str]); 17] = [
     ("clawker-docker", 1, &["clawker-model"]),
     ("clawker-netfilter", 1, &["clawker-model"]),
     ("clawker-store", 1, &["clawker-model"]),
-    ("clawker-plugin-host", 1, &["clawker-model"]),
+    ("clawker-plugin-host", 2, &["clawker-model", "clawker-proc"]),
     (
         "clawkerd",
-        2,
+        4,
         &["clawker-identity", "clawker-model", "clawker-proc", "clawker-wire"],
     ),
     (
         "clawker-control-plane",
-        2,
+        4,
         &[
             "clawker-docker",
             "clawker-engine",
@@ -39,16 +39,16 @@ const EDGES: [(&str, u8, &[&str]); 17] = [
             "clawker-wire",
         ],
     ),
-    ("clawker-cli", 2, &["clawker-identity", "clawker-model", "clawker-wire"]),
+    ("clawker-cli", 4, &["clawker-identity", "clawker-model", "clawker-wire"]),
     (
         "clawker-sim",
-        2,
+        4,
         &["clawker-engine", "clawker-identity", "clawker-model", "clawker-store"],
     ),
-    ("xtask", 3, &[]),
+    ("xtask", 5, &[]),
     (
         "clawker-fuzz",
-        3,
+        5,
         &[
             "clawker-cli",
             "clawker-control-plane",
@@ -64,7 +64,7 @@ const EDGES: [(&str, u8, &[&str]); 17] = [
     ),
     (
         "clawker-tests",
-        3,
+        5,
         &[
             "clawker-cli",
             "clawker-control-plane",

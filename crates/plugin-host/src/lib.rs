@@ -29,6 +29,7 @@ mod policy;
 mod settings;
 mod state;
 mod step;
+pub mod worker;
 
 mod bindings;
 

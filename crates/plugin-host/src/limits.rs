@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What one call may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Bytes of linear memory, all memories of a call together.
     pub memory: usize,

@@ -41,10 +41,10 @@ pub(crate) enum Ended {
 }
 
 impl CallState {
-    pub fn new(plugin: &str, settings: String, limits: &Limits) -> Self {
+    pub fn new(settings: String, limits: &Limits) -> Self {
         Self {
             settings,
-            log: Log::new(plugin),
+            log: Log::default(),
             memory: Memory {
                 limit: limits.memory,
                 used: 0,
