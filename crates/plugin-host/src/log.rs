@@ -84,6 +84,7 @@ impl log::Host for CallState {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
+        self.count_host_call()?;
         self.log.write(level, line);
         Ok(())
     }
@@ -91,6 +92,7 @@ impl log::Host for CallState {
 
 impl settings::Host for CallState {
     fn get(&mut self) -> Result<String> {
+        self.count_host_call()?;
         Ok(self.settings.clone())
     }
 }

@@ -12,8 +12,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::channel::{self, MAX_MESSAGE};
 use super::link::receive_with;
-use super::proto::{self, Begin, Reply, Request};
+use super::proto::{self, Begin, NotLoaded, Reply, Request};
 use super::{COMPILER, WORKER, compile, sandbox};
+use crate::bindings::policy::clawker::plugin::types;
 use crate::plugin::Code;
 use crate::{Host, Kind, Unavailable};
 
@@ -77,7 +78,7 @@ fn serve(control: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
 
 fn command(host: &Host, codes: &Codes, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
     match request {
-        Request::Load { handle, kind } => Some(Reply::Loaded(load(host, codes, handle, kind, fds))),
+        Request::Load { handle, kind } => Some(Reply::Loaded(load(host, codes, handle, kind, &fds))),
         Request::Unload { handle } => {
             codes.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
             Some(Reply::Unloaded)
@@ -86,19 +87,14 @@ fn command(host: &Host, codes: &Codes, request: Request, fds: Vec<OwnedFd>) -> O
     }
 }
 
-fn load(
-    host: &Host,
-    codes: &Codes,
-    handle: u64,
-    kind: Kind,
-    fds: Vec<OwnedFd>,
-) -> Result<crate::bindings::policy::clawker::plugin::types::Description, Unavailable> {
-    let wrong = |error: String| Unavailable::Worker(format!("loading the code: {error}"));
-    let fd = fds.first().ok_or_else(|| wrong("none came".into()))?;
-    let code = clawker_proc::memfd::read_sealed(fd.as_fd(), MAX_CODE).map_err(|error| wrong(error.to_string()))?;
-    let code = host.revive(kind, &code).map_err(|error| wrong(format!("{error:#}")))?;
+fn load(host: &Host, codes: &Codes, handle: u64, kind: Kind, fds: &[OwnedFd]) -> Result<types::Description, NotLoaded> {
+    let fd = fds.first().ok_or_else(|| NotLoaded::Code("no code came".into()))?;
+    let code = clawker_proc::memfd::read_sealed(fd.as_fd(), MAX_CODE);
+    let code = code.map_err(|error| NotLoaded::Code(error.to_string()))?;
+    let code = host.revive(kind, &code);
+    let code = code.map_err(|error| NotLoaded::Code(format!("{error:#}")))?;
     let (said, _) = host.describe(&code);
-    let said = said?;
+    let said = said.map_err(NotLoaded::Describe)?;
     codes
         .write()
         .unwrap_or_else(PoisonError::into_inner)

@@ -16,7 +16,7 @@ use super::channel::{self, MAX_MESSAGE};
 use super::proto::{Begin, Evaluate, Reply, Request, Step};
 use super::{Class, WORKER, WorkersConfig};
 use crate::bindings::policy::clawker::plugin::{policy_types, types};
-use crate::{Kind, Limits, StepTurn, Unavailable};
+use crate::{Kind, Limits, LoadError, StepTurn, Unavailable};
 
 /// Calls that one worker carries out at a time.
 const CHANNELS: usize = 8;
@@ -99,15 +99,15 @@ impl Link {
     }
 
     /// What the plugin says of itself, unchecked.
-    pub fn load(&self, loaded: &Loaded) -> Result<types::Description, Unavailable> {
+    pub fn load(&self, loaded: &Loaded) -> Result<types::Description, LoadError> {
         let request = Request::Load {
             handle: loaded.handle,
             kind: loaded.kind,
         };
         let reply = self.command(&request, Some(&loaded.code));
-        match self.alive(reply)? {
-            Reply::Loaded(said) => said,
-            other => Err(self.wrong(&other)),
+        match self.alive(reply).map_err(LoadError::Describe)? {
+            Reply::Loaded(said) => Ok(said?),
+            other => Err(LoadError::Describe(self.wrong(&other))),
         }
     }
 

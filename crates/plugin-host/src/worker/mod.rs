@@ -138,7 +138,7 @@ impl Workers {
             code,
         });
         let link = self.link(class).map_err(LoadError::Describe)?;
-        let said = link.load(&loaded).map_err(LoadError::Describe)?;
+        let said = link.load(&loaded)?;
         let said = Description::check(said, form.kind)?;
         self.state(class).loaded.insert(handle, loaded);
         Ok(Arc::new(Plugin {
@@ -215,7 +215,8 @@ impl Workers {
         let link = Arc::new(Link::start(&self.config, class).map_err(link::lost)?);
         for loaded in state.loaded.values() {
             // What it says of itself was checked when it was loaded first.
-            link.load(loaded)?;
+            link.load(loaded)
+                .map_err(|error| Unavailable::Worker(format!("it can't be filled again: {error}")))?;
         }
         state.link = Some(link.clone());
         Ok(link)

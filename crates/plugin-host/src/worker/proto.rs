@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bindings::policy::clawker::plugin::{policy_types, types};
 use crate::bindings::step::clawker::plugin::step_types::Context;
+use crate::limits::{MAX_TEXT, cut};
 use crate::log::Line;
-use crate::{Kind, Limits, Unavailable};
+use crate::{Kind, Limits, LoadError, Unavailable};
 
 /// The first message to a worker, with its channels' descriptors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,7 +81,7 @@ pub enum Reply {
     Ready {
         without: Vec<String>,
     },
-    Loaded(Result<types::Description, Unavailable>),
+    Loaded(Result<types::Description, NotLoaded>),
     Unloaded,
     Decided {
         call: u64,
@@ -93,6 +94,24 @@ pub enum Reply {
         turn: String,
         lines: Vec<Line>,
     },
+}
+
+/// Why a worker doesn't have a plugin.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum NotLoaded {
+    /// Its code isn't a plugin's: exports or imports of another type.
+    Code(String),
+    /// It couldn't say what it is.
+    Describe(Unavailable),
+}
+
+impl From<NotLoaded> for LoadError {
+    fn from(not: NotLoaded) -> Self {
+        match not {
+            NotLoaded::Code(why) => Self::Compile(cut(why, MAX_TEXT)),
+            NotLoaded::Describe(why) => Self::Describe(why),
+        }
+    }
 }
 
 pub fn recorded((note, result): &(EffectNote, EffectResult)) -> (EffectNote, Answer) {
