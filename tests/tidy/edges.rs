@@ -7,8 +7,9 @@ use serde_json::Value;
 use crate::workspace::{expect_none, metadata, sources};
 
 /// Each crate with its layer and the crates below it that it may use. Layers: 0 words, 1 adapters and decisions,
-/// 2 plugins in their processes, 4 programs, 5 what runs the programs. Edges go down only; a new one is a change to review here.
-const EDGES: [(&str, u8, &[&str]); 17] = [
+/// 2 the sandbox, 3 what authors need of it, 4 programs, 5 what runs the programs. Edges go down only; a new one is a
+/// change to review here.
+const EDGES: [(&str, u8, &[&str]); 19] = [
     ("clawker-model", 0, &[]),
     ("clawker-plugin-sdk", 0, &[]),
     ("clawker-proc", 1, &["clawker-model"]),
@@ -18,7 +19,18 @@ const EDGES: [(&str, u8, &[&str]); 17] = [
     ("clawker-docker", 1, &["clawker-model"]),
     ("clawker-netfilter", 1, &["clawker-model"]),
     ("clawker-store", 1, &["clawker-model"]),
+    ("clawker-plugin-build", 1, &[]),
     ("clawker-plugin-host", 2, &["clawker-model", "clawker-proc"]),
+    (
+        "clawker-plugin-kit",
+        3,
+        &[
+            "clawker-engine",
+            "clawker-model",
+            "clawker-plugin-build",
+            "clawker-plugin-host",
+        ],
+    ),
     (
         "clawkerd",
         4,
@@ -39,13 +51,22 @@ const EDGES: [(&str, u8, &[&str]); 17] = [
             "clawker-wire",
         ],
     ),
-    ("clawker-cli", 4, &["clawker-identity", "clawker-model", "clawker-wire"]),
+    (
+        "clawker-cli",
+        4,
+        &[
+            "clawker-identity",
+            "clawker-model",
+            "clawker-plugin-kit",
+            "clawker-wire",
+        ],
+    ),
     (
         "clawker-sim",
         4,
         &["clawker-engine", "clawker-identity", "clawker-model", "clawker-store"],
     ),
-    ("xtask", 5, &[]),
+    ("xtask", 5, &["clawker-plugin-build"]),
     (
         "clawker-fuzz",
         5,

@@ -86,4 +86,5 @@ pub enum Verb {
     Backup(verb::backup::Args),
     Restore(verb::restore::Args),
     Ca(verb::ca::Args),
+    Plugin(verb::plugin::Args),
 }

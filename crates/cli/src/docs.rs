@@ -24,6 +24,14 @@ pub fn markdown() -> String {
             .iter()
             .fold(verb.clone(), |verb, id| verb.mut_arg(id, |arg| arg.hide(true)));
         push(&mut page, &mut own);
+        // Verbs of a verb, where they say more than their summary.
+        for below in own.get_subcommands().filter(|below| below.get_after_help().is_some()) {
+            page.push_str(&format!("\n### clawker {} {}\n\n", verb.get_name(), below.get_name()));
+            let mut below = globals
+                .iter()
+                .fold(below.clone(), |below, id| below.mut_arg(id, |arg| arg.hide(true)));
+            push(&mut page, &mut below);
+        }
     }
     page
 }

@@ -1,8 +1,8 @@
 //! The commands of `clawker`, as functions over a client of the control plane and a [`Term`].
 //!
 //! Owns what operators see: arguments, tables, messages, exit codes. Never touches Docker, the journal, the
-//! state directory or a kernel interface: every answer comes from the control plane's admin socket, but for `ca sign`,
-//! which asks nobody. Only `term::system` knows the real terminal and the environment, so every command runs in tests too.
+//! state directory or a kernel interface: every answer comes from the control plane's admin socket, but for `ca sign`
+//! and `plugin`, which ask nobody. Only `term::system` knows the real terminal and the environment, so every command runs in tests too.
 //!
 //! ```text
 //! argv ─▶ Cli ─▶ verb::<name>::run(args, client, term) ─▶ Ok(exit code)
@@ -56,6 +56,7 @@ pub async fn run(cli: Cli, term: &mut Term) -> Result<u8, CommandError> {
         Verb::Down(args) => verb::down::run(args, &socket, term).await,
         Verb::Restore(args) => verb::restore::run(args, term).await,
         Verb::Check(args) => verb::check::run(args, term).await,
+        Verb::Plugin(args) => verb::plugin::run(args, term).await,
         Verb::Ca(args) if args.is_offline() => verb::ca::sign(args, term).await,
         verb => {
             // What is wrong on the command line is said before what is wrong with the machine.
@@ -70,7 +71,9 @@ pub async fn run(cli: Cli, term: &mut Term) -> Result<u8, CommandError> {
 
 async fn with_client(verb: Verb, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
     match verb {
-        Verb::Up(_) | Verb::Down(_) | Verb::Restore(_) | Verb::Check(_) => Ok(clawker_model::exit::FAILED),
+        Verb::Up(_) | Verb::Down(_) | Verb::Restore(_) | Verb::Check(_) | Verb::Plugin(_) => {
+            Ok(clawker_model::exit::FAILED)
+        }
         Verb::Apply(args) => verb::apply::run(args, client, term).await,
         Verb::Run(args) => verb::run::run(*args, client, term).await,
         Verb::Ps(args) => verb::ps::run(args, client, term).await,

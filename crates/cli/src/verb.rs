@@ -11,6 +11,7 @@ pub mod events;
 pub mod exec;
 pub mod inspect;
 pub mod logs;
+pub mod plugin;
 pub mod ps;
 pub mod release;
 pub mod restart;

@@ -29,6 +29,7 @@ mod policy;
 mod settings;
 mod state;
 mod step;
+mod windows;
 pub mod worker;
 
 mod bindings;
@@ -39,6 +40,7 @@ pub use error::{Error, LoadError, Unavailable};
 pub use limits::Limits;
 pub use note::{note, note_result};
 pub use plugin::{Kind, Plugin, Window};
-pub use policy::{Facts, PolicyCall, PolicyHost, PolicyReply, WindowCount};
+pub use policy::{Facts, PolicyCall, PolicyHost, PolicyReply, WindowCount, is_offered};
 pub use settings::{SettingsError, check_settings, secrets_named};
 pub use step::{StepCall, StepContext, StepTurn};
+pub use windows::Windows;

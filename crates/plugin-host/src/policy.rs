@@ -13,6 +13,25 @@ use crate::plugin::Code;
 use crate::state::CallState;
 use crate::{Host, Plugin, Unavailable};
 
+/// Consequences of a policy's own verdicts, and what is written about them. Offered to no policy, whatever it asks:
+/// it would be fed by itself.
+const NOT_OFFERED: &[&str] = &[
+    "PolicyDecided",
+    "ContainmentAsked",
+    "ActionIntended",
+    "ActionApplied",
+    "ActionFailed",
+    "Released",
+    "IdentityRevoked",
+    "PluginQuarantined",
+    "ThresholdCrossed",
+];
+
+/// Whether a policy may be asked about events of this kind, if it wants to.
+pub fn is_offered(kind: &str) -> bool {
+    !NOT_OFFERED.contains(&kind)
+}
+
 /// Whoever evaluates policies: a [`Host`] in this process, a worker elsewhere. Blocks.
 pub trait PolicyHost: Send + Sync {
     fn evaluate(&self, call: &PolicyCall<'_>) -> Result<PolicyReply, Unavailable>;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use clawker_plugin_build::{host_triple, sysroot};
 
 use crate::project::{Project, which};
 use crate::{plugins, run, say};
@@ -176,25 +177,4 @@ fn install(from: &Path, to: &Path) -> Result<()> {
     // Not `std::fs::copy` alone: a program that runs can't be written to, only replaced.
     std::fs::copy(from, &beside).with_context(|| format!("writing {}", beside.display()))?;
     std::fs::rename(&beside, to).with_context(|| format!("renaming into {}", to.display()))
-}
-
-/// `x86_64-unknown-linux-gnu`
-pub fn host_triple() -> Result<String> {
-    let version = run::output(Command::new(rustc()).arg("-vV"))?;
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("`rustc -vV` names no host")?;
-    Ok(host.to_owned())
-}
-
-/// Where the toolchain in use keeps its libraries and its linker.
-pub fn sysroot() -> Result<PathBuf> {
-    Ok(PathBuf::from(
-        run::output(Command::new(rustc()).args(["--print", "sysroot"]))?.trim(),
-    ))
-}
-
-fn rustc() -> std::ffi::OsString {
-    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
 }

@@ -6,15 +6,15 @@
 mod packages;
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clawker_plugin_build::{guest_linker, sysroot};
 
 use crate::engine::{self, api::Api};
 use crate::project::{Project, which};
+use crate::run;
 use crate::run::unmet;
 use crate::say::say;
-use crate::{build, run};
 
 pub fn run(project: &Project) -> Result<()> {
     let api = Api::of_this_host()?;
@@ -62,7 +62,7 @@ pub enum GuestToolchain {
 }
 
 fn guest_toolchain(root: bool) -> Result<GuestToolchain> {
-    let sysroot = build::sysroot()?;
+    let sysroot = sysroot()?;
     Ok(if sysroot.join("lib/rustlib/wasm32-unknown-unknown/lib").is_dir() {
         GuestToolchain::Target
     } else if packages::offered("rustc-web", root)? {
@@ -72,15 +72,6 @@ fn guest_toolchain(root: bool) -> Result<GuestToolchain> {
     } else {
         GuestToolchain::Nothing
     })
-}
-
-/// The linker for guests: the toolchain's own, else Debian's.
-pub fn guest_linker() -> Option<PathBuf> {
-    let own = build::sysroot().ok().zip(build::host_triple().ok());
-    own.map(|(sysroot, triple)| sysroot.join("lib/rustlib").join(triple).join("bin/rust-lld"))
-        .filter(|linker| linker.is_file())
-        .or_else(|| which("wasm-ld-19"))
-        .or_else(|| which("wasm-ld"))
 }
 
 /// Two set-ups at once would both install and both start an engine.

@@ -23,7 +23,6 @@ mod task;
 pub(crate) mod tests;
 mod verdicts;
 mod watch;
-mod windows;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use clawker_model::{Action, FullName, PluginDigest, Row};
-use clawker_plugin_host::{Facts, Plugin, PolicyCall, PolicyHost, PolicyReply, Unavailable, Window};
+use clawker_plugin_host::{Facts, Plugin, PolicyCall, PolicyHost, PolicyReply, Unavailable, Window, is_offered};
 use tokio::sync::Semaphore;
 
 /// Failures in a row after which a policy is not asked any more.
@@ -16,20 +16,6 @@ pub(super) const STRIKES: u32 = 3;
 const AT_ONCE: usize = 8;
 /// Events that may wait for one policy and agent. More is a failure of the policy.
 const WAITING: usize = 1024;
-
-/// Consequences of a policy's own verdicts, and what is written about them. Offered to no policy, whatever it asks:
-/// it would be fed by itself.
-const NOT_OFFERED: &[&str] = &[
-    "PolicyDecided",
-    "ContainmentAsked",
-    "ActionIntended",
-    "ActionApplied",
-    "ActionFailed",
-    "Released",
-    "IdentityRevoked",
-    "PluginQuarantined",
-    "ThresholdCrossed",
-];
 
 /// A policy plugin as it is configured.
 #[derive(Debug, Clone)]
@@ -81,7 +67,7 @@ pub(super) struct Rule {
 
 impl Rule {
     pub(super) fn wants(&self, kind: &str) -> bool {
-        self.events.contains(kind) && !NOT_OFFERED.contains(&kind)
+        self.events.contains(kind) && is_offered(kind)
     }
 
     /// In the name of which it asks.

@@ -7,7 +7,7 @@ use clawker_model::{Event, FullName, Row};
 use clawker_store::{Error, Store};
 
 use super::policies::Rule;
-use super::windows::Windows;
+use clawker_plugin_host::Windows;
 
 const PAGE: u32 = 1000;
 /// At least so much of the journal is read, in milliseconds.

@@ -18,10 +18,10 @@ use super::apply::{self, Effect, ReadBack};
 use super::journal::Journal;
 use super::policies::{Judge, Queues, Rule};
 use super::watch::Finding;
-use super::windows::Windows;
 use super::{Answer, Command, Target, View, Views, rows};
 use crate::bus::{Notice, Subscription};
 use crate::core::{Board, now_ms};
+use clawker_plugin_host::Windows;
 
 const TICK: Duration = Duration::from_secs(1);
 

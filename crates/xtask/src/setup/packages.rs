@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use clawker_plugin_build::guest_linker;
 
-use super::{GuestToolchain, guest_linker};
+use super::GuestToolchain;
 use crate::engine::api::Api;
 use crate::project::which;
 use crate::run;

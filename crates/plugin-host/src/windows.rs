@@ -3,21 +3,23 @@
 use std::collections::{HashMap, VecDeque};
 
 use clawker_model::{FullName, Row};
-use clawker_plugin_host::{Window, WindowCount};
+
+use crate::{Window, WindowCount};
 
 /// Events kept per agent and kind; a count saturates there.
 const KEPT: usize = 10_000;
 
 /// Counts of one host.
 #[derive(Default)]
-pub(super) struct Windows {
+pub struct Windows {
     /// The longest window that anybody declared, in milliseconds, by kind.
     wanted: HashMap<String, u64>,
     seen: HashMap<FullName, HashMap<String, VecDeque<(u64, u64)>>>,
 }
 
 impl Windows {
-    pub(super) fn new<'a>(windows: impl Iterator<Item = &'a Window>) -> Self {
+    /// Counts what these windows, of all policies together, need.
+    pub fn new<'a>(windows: impl Iterator<Item = &'a Window>) -> Self {
         let mut wanted = HashMap::new();
         for window in windows {
             let longest = wanted.entry(window.kind.clone()).or_insert(0);
@@ -30,11 +32,12 @@ impl Windows {
     }
 
     /// How far back the journal has to be read, in milliseconds.
-    pub(super) fn longest(&self) -> u64 {
+    pub fn longest(&self) -> u64 {
         self.wanted.values().copied().max().unwrap_or(0)
     }
 
-    pub(super) fn note(&mut self, row: &Row) {
+    /// Counts a row. Rows come in the order of the journal.
+    pub fn note(&mut self, row: &Row) {
         let (Some(agent), Some(longest)) = (&row.agent, self.wanted.get(row.event.kind())) else {
             return;
         };
@@ -47,7 +50,7 @@ impl Windows {
     }
 
     /// Counts as they were when `row` was written, itself included.
-    pub(super) fn at(&self, row: &Row, windows: &[Window]) -> Vec<WindowCount> {
+    pub fn at(&self, row: &Row, windows: &[Window]) -> Vec<WindowCount> {
         let kinds = row.agent.as_ref().and_then(|agent| self.seen.get(agent));
         let count = |window: &Window| {
             let times = kinds.and_then(|kinds| kinds.get(&window.kind));
@@ -62,7 +65,8 @@ impl Windows {
         windows.iter().map(count).collect()
     }
 
-    pub(super) fn forget(&mut self, agent: &FullName) {
+    /// The agent is gone.
+    pub fn forget(&mut self, agent: &FullName) {
         self.seen.remove(agent);
     }
 }

@@ -1,0 +1,22 @@
+//! What authors of plugins need: projects, builds, test cases in the real sandbox, measurements, replays.
+//!
+//! Owns `plugin.toml`, case files, goldens and the templates of new projects. Talks to no control plane, installs
+//! nothing and trusts nothing: it accepts the one component that it was handed, to run it under the limits that a
+//! control plane has. Blocks throughout.
+//!
+//! ```text
+//! project folder ── rust::build ──► component ── Sandbox::load ──► cases::run, policy::Watch
+//! ```
+
+pub mod build;
+pub mod cases;
+mod error;
+pub mod policy;
+pub mod project;
+pub mod rust;
+pub mod sandbox;
+pub mod template;
+
+pub use clawker_plugin_build::Error as BuildError;
+pub use error::Error;
+pub use sandbox::Sandbox;
