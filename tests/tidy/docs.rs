@@ -130,17 +130,19 @@ fn untested(named: BTreeSet<String>) -> Vec<String> {
 }
 
 #[test]
-fn tests_that_hold_a_promise_of_clawkerds_exist() {
+fn tests_that_hold_a_promise_exist() {
     assert_eq!(
         tests_in_table("| a | b |\n|---|---|\n| `x_y` | `a_b`, unit tests of `c`, e2e `d_e` |\nand `f_g`\n"),
         ["a_b", "d_e"].map(str::to_owned).into()
     );
     assert_eq!(untested(["no_such".to_owned() + "_test"].into()).len(), 1);
-    let text = document("docs/clawkerd.md");
-    let promises = text.split("\n## ").find(|section| section.starts_with("Promises"));
-    let named = tests_in_table(promises.expect("a section of promises"));
-    assert!(named.len() > 30, "only {} tests are named", named.len());
-    expect_none("docs/clawkerd.md names tests that don't exist", &untested(named));
+    for (path, least) in [("docs/clawkerd.md", 30), ("docs/plugins/sandbox.md", 10)] {
+        let text = document(path);
+        let promises = text.split("\n## ").find(|section| section.starts_with("Promises"));
+        let named = tests_in_table(promises.expect("a section of promises"));
+        assert!(named.len() > least, "{path}: only {} tests are named", named.len());
+        expect_none(&format!("{path} names tests that don't exist"), &untested(named));
+    }
 }
 
 #[test]
