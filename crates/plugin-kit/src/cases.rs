@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::{Error, Sandbox};
 pub use file::{Case, MAX_CASE, MAX_CASES};
+pub(crate) use policy::row;
 
 /// How to run cases.
 #[derive(Debug, Clone, Copy, Default)]
