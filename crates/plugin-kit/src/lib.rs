@@ -18,6 +18,7 @@ pub mod replay;
 pub mod rust;
 pub mod sandbox;
 pub mod template;
+pub mod words;
 
 pub use clawker_plugin_build::Error as BuildError;
 pub use error::Error;

@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod inspect;
 mod new;
 mod replay;
 mod test;
@@ -37,6 +38,7 @@ enum Verb {
     New(new::Args),
     Build(build::Args),
     Test(test::Args),
+    Inspect(inspect::Args),
     Bench(bench::Args),
     Replay(replay::Args),
 }
@@ -46,6 +48,7 @@ pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
         Verb::New(args) => new::run(args, term).await,
         Verb::Build(args) => build::run(args, term).await,
         Verb::Test(args) => test::run(args, term).await,
+        Verb::Inspect(args) => inspect::run(args, term).await,
         Verb::Bench(args) => bench::run(args, term).await,
         Verb::Replay(args) => replay::run(args, term).await,
     }

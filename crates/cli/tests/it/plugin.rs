@@ -159,3 +159,29 @@ async fn a_replay_with_a_flip_is_exit_code_1_unless_it_may_be() {
         (&2.into(), &1.into())
     );
 }
+
+#[tokio::test]
+async fn a_plugin_is_described_in_words_and_for_programs() {
+    let stage = Stage::empty();
+    let file = locks(&stage);
+    let said = run(&stage, &["plugin", "inspect", &file]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    let out = said.out();
+    assert!(out.starts_with("locks 1, a policy: it watches"), "{out}");
+    assert!(
+        out.contains("  - have an agent's network restricted or locked"),
+        "{out}"
+    );
+    assert!(
+        out.contains("told how many there were of: ContainerOom within 1 minute."),
+        "{out}"
+    );
+    assert!(!out.contains("run any command"), "{out}");
+    let object = run(&stage, &["plugin", "inspect", &file, "--json"]).await;
+    let object: serde_json::Value = serde_json::from_str(&object.out()).expect("JSON");
+    assert_eq!(
+        (&object["kind"], &object["windows"][0]["seconds"]),
+        (&"policy".into(), &60.into())
+    );
+    assert_eq!(object["imports"].as_array().map(Vec::len), Some(0));
+}

@@ -39,7 +39,7 @@ pub struct Args {
 pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
     let options = build::Options {
         locked: false,
-        quiet: true,
+        quiet: term.settings.quiet || term.settings.json,
     };
     let (sandbox, reports) = blocking(move || {
         let (bytes, beside) = if args.what.is_dir() {
