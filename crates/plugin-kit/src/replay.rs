@@ -280,6 +280,36 @@ mod tests {
     }
 
     #[test]
+    fn containment_is_what_the_rows_say_until_it_is_released_or_the_agent_is_gone() {
+        let agent = FullName::parse("clawker.a").expect("name");
+        let locked = Containment {
+            network: clawker_model::NetworkState::Locked,
+            ..Containment::default()
+        };
+        let row = |kind: &str, body: serde_json::Value| {
+            let line = serde_json::json!({"seq": 1, "at_ms": 1, "kind": kind, "agent": "clawker.a", "body": body});
+            let line: Line = serde_json::from_value(line).expect("a line");
+            line.row().expect("a row").expect("known")
+        };
+        let cause = serde_json::json!({
+            "by": "operator:x", "action": {"action": "lock-network"}, "reason": "", "event": 0, "at_ms": 1,
+        });
+        let asked = row("ContainmentAsked", serde_json::json!({"cause": cause, "asked": locked}));
+        let mut contained = HashMap::new();
+        follow(&mut contained, &asked);
+        assert_eq!(contained[&agent], locked);
+        let released = serde_json::json!({"by": "operator:x", "causes": 1, "asked": Containment::default()});
+        follow(&mut contained, &row("Released", released));
+        assert_eq!(contained[&agent], Containment::default());
+        follow(&mut contained, &asked);
+        follow(
+            &mut contained,
+            &row("AgentRemoved", serde_json::json!({"container": null})),
+        );
+        assert!(contained.is_empty());
+    }
+
+    #[test]
     fn percentiles_are_values_that_were_measured() {
         let measured: Vec<u64> = (1..=100).collect();
         assert_eq!((percentile(&measured, 50), percentile(&measured, 99)), (50, 99));

@@ -114,6 +114,11 @@ fn a_golden_file_is_written_and_then_compared() {
 #[test]
 fn a_folder_without_cases_is_told_apart_from_one_that_passes() {
     let folder = Folder::new();
+    let missing = cases::list(&folder.path().join("cases")).expect_err("no folder");
+    assert!(
+        missing.to_string().contains("holds no case: put a `*.toml` there"),
+        "{missing}"
+    );
     assert!(
         cases::list(folder.path())
             .expect_err("none")
