@@ -20,7 +20,7 @@ const EDGES: [(&str, u8, &[&str]); 19] = [
     ("clawker-netfilter", 1, &["clawker-model"]),
     ("clawker-store", 1, &["clawker-model"]),
     ("clawker-plugin-build", 1, &[]),
-    ("clawker-plugin-host", 2, &["clawker-model"]),
+    ("clawker-plugin-host", 2, &["clawker-model", "clawker-proc"]),
     (
         "clawker-plugin-kit",
         3,

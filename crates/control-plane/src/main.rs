@@ -45,6 +45,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // This program is also its own plugin worker: then it knows nothing of a control plane.
+    if let Some(ended) = clawker_plugin_host::worker::run_child() {
+        return ended;
+    }
     let args = Args::parse();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_env("CLAWKER_LOG").unwrap_or_else(|_| EnvFilter::new("info")))

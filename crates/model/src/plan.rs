@@ -49,7 +49,7 @@ pub enum OnFailure {
 /// What a step asks the control plane to do inside the container. The answer is an [`EffectResult`].
 ///
 /// A path begins with `/`, or with `~/` for the home folder of the effect's user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "effect")]
 pub enum Effect {
     Exec {
@@ -83,7 +83,7 @@ pub enum Effect {
 }
 
 /// A part of what goes into a file or a command: bytes of the step's own, or a secret that it never sees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "piece")]
 pub enum Piece {
     Bytes { bytes: Vec<u8> },
@@ -97,7 +97,7 @@ impl Piece {
 }
 
 /// How a secret is written where a piece stands for it. A newline at its end is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecretForm {
     Plain,
@@ -106,7 +106,7 @@ pub enum SecretForm {
 }
 
 /// When a file is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteWhen {
     Always,

@@ -1,7 +1,7 @@
 //! `policy-calls ROUNDS EGRESS_GUARD`: how long decisions take in the sandbox, beside bare calls of the same component.
 //!
 //! ```text
-//! for each round: so many calls by the plugin host, as many bare ones ─▶ one JSON object of nanoseconds
+//! for each round: so many calls in this process, through a worker, and bare ─▶ one JSON object of nanoseconds
 //! ```
 //! Bare is what Wasmtime alone costs: a fresh instance out of the same pool, with arguments that are ready, without
 //! limits, fuel or checks. Of the two guests one reads typed records alone, the other is a policy that people run.
@@ -9,12 +9,15 @@
 #[path = "../tests/guests/mod.rs"]
 mod guests;
 
+use std::collections::HashSet;
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
 use clawker_model::Row;
-use clawker_plugin_host::{Facts, Host, Plugin, PolicyCall, PolicyHost, WindowCount};
+use clawker_plugin_host::worker::{self, Class, Workers, WorkersConfig};
+use clawker_plugin_host::{Facts, Plugin, PolicyCall, PolicyHost, WindowCount};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
@@ -31,6 +34,13 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const CALLS: usize = 4000;
 
 fn main() -> Result<()> {
+    // It is its own worker, as the control plane is.
+    if let Some(ended) = worker::run_child() {
+        return match ended == ExitCode::SUCCESS {
+            true => Ok(()),
+            false => Err("the worker ended badly".into()),
+        };
+    }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [rounds, guard] = args.as_slice() else {
         return Err("usage: policy-calls ROUNDS EGRESS_GUARD".into());
@@ -40,8 +50,8 @@ fn main() -> Result<()> {
     let guard = measure(rounds, &std::fs::read(guard)?)?;
     let told = serde_json::json!({
         "pagemap_scan": PoolingAllocationConfig::is_pagemap_scan_available(),
-        "typed": {"ours": typed.0, "bare": typed.1},
-        "guard": {"ours": guard.0, "bare": guard.1},
+        "typed": {"ours": typed.ours, "worker": typed.worker, "bare": typed.bare},
+        "guard": {"ours": guard.ours, "worker": guard.worker, "bare": guard.bare},
     });
     println!("{told}");
     Ok(())
@@ -60,36 +70,49 @@ fn typed() -> Vec<u8> {
     guests::described_policy("typed", 1, "", &evaluate, data)
 }
 
-/// Nanoseconds of each call: the plugin host's, the bare ones.
-fn measure(rounds: usize, component: &[u8]) -> Result<(Vec<u64>, Vec<u64>)> {
+/// Nanoseconds of each call: in this process, through a worker, by bare Wasmtime.
+#[derive(Default)]
+struct Times {
+    ours: Vec<u64>,
+    worker: Vec<u64>,
+    bare: Vec<u64>,
+}
+
+fn measure(rounds: usize, component: &[u8]) -> Result<Times> {
     let (host, plugin) = guests::load(component)?;
+    let workers = Workers::new(WorkersConfig::of_this_program(HashSet::new()))?;
+    let remote = workers.load(component, Class::ThirdParty)?;
     let row = guests::oom();
     let state = ask(&host, &plugin, &row, String::new())?;
     let bare = Bare::new(component, &plugin, &row, state.clone())?;
-    let (mut ours, mut beside) = (Vec::new(), Vec::new());
+    let mut times = Times::default();
     // The first round warms up.
     for round in 0..=rounds {
-        let mut one = (Vec::new(), Vec::new());
-        for _ in 0..CALLS {
-            let began = Instant::now();
-            ask(&host, &plugin, &row, state.clone())?;
-            one.0.push(began.elapsed().as_nanos() as u64);
-        }
-        for _ in 0..CALLS {
-            let began = Instant::now();
-            bare.call()?;
-            one.1.push(began.elapsed().as_nanos() as u64);
-        }
+        let one = Times {
+            ours: timed(|| ask(&host, &plugin, &row, state.clone()).map(drop))?,
+            worker: timed(|| ask(&workers, &remote, &row, state.clone()).map(drop))?,
+            bare: timed(|| bare.call())?,
+        };
         if round > 0 {
-            ours.extend(one.0);
-            beside.extend(one.1);
+            times.ours.extend(one.ours);
+            times.worker.extend(one.worker);
+            times.bare.extend(one.bare);
         }
     }
-    Ok((ours, beside))
+    Ok(times)
+}
+
+fn timed(mut call: impl FnMut() -> Result<()>) -> Result<Vec<u64>> {
+    let mut one = || {
+        let began = Instant::now();
+        call()?;
+        Ok(began.elapsed().as_nanos() as u64)
+    };
+    (0..CALLS).map(|_| one()).collect()
 }
 
 /// One decision as the control plane asks for it; the new state.
-fn ask(host: &Host, plugin: &Arc<Plugin>, row: &Row, state: String) -> Result<String> {
+fn ask(host: &dyn PolicyHost, plugin: &Arc<Plugin>, row: &Row, state: String) -> Result<String> {
     let count = |window: &clawker_plugin_host::Window| WindowCount {
         kind: window.kind.clone(),
         seconds: window.seconds,

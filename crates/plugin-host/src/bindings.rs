@@ -6,6 +6,7 @@ pub(crate) mod policy {
         path: "../plugin-sdk/wit",
         world: "policy",
         imports: { default: trappable },
+        additional_derives: [serde::Serialize, serde::Deserialize],
     });
 }
 
@@ -14,6 +15,7 @@ pub(crate) mod step {
         path: "../plugin-sdk/wit",
         world: "step",
         imports: { default: trappable },
+        additional_derives: [serde::Serialize, serde::Deserialize],
         with: {
             "clawker:plugin/types": super::policy::clawker::plugin::types,
             "clawker:plugin/log": super::policy::clawker::plugin::log,

@@ -97,6 +97,12 @@ fn engine() -> Result<Engine, Error> {
     })
 }
 
+/// For compiling alone: without room for instances.
+pub(crate) fn compiling() -> Result<Engine, Error> {
+    Engine::new(config().allocation_strategy(InstanceAllocationStrategy::OnDemand))
+        .map_err(|error| Error::Engine(format!("{error:#}")))
+}
+
 /// Deterministic: nothing in here depends on the CPU, the load or the time.
 fn config() -> Config {
     let mut config = Config::new();

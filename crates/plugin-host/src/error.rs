@@ -11,6 +11,11 @@ pub enum Error {
     Engine(String),
     #[error("starting the plugin clock thread: {0}")]
     Ticker(#[source] std::io::Error),
+    #[error("the folder of compiled plugins, {}: {source}", path.display())]
+    Kept {
+        path: std::path::PathBuf,
+        source: std::io::Error,
+    },
 }
 
 /// A component was refused. Nothing of it has run, except `describe` for the last two.
@@ -45,7 +50,7 @@ pub enum LoadError {
 }
 
 /// A plugin gave no answer. An input to the caller's decision, never a failure of the host.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum Unavailable {
     #[error("the plugin used all its fuel")]
     Fuel,
@@ -59,4 +64,6 @@ pub enum Unavailable {
     BadOutput(String),
     #[error("the plugin is not loaded for this call")]
     Missing,
+    #[error("the plugin's worker: {0}")]
+    Worker(String),
 }

@@ -30,6 +30,7 @@ mod settings;
 mod state;
 mod step;
 mod windows;
+pub mod worker;
 
 mod bindings;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What one call may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Bytes of linear memory, all memories of a call together.
     pub memory: usize,
@@ -70,6 +70,9 @@ pub const MAX_EFFECT_SECONDS: u32 = 600;
 /// Log lines of one call, and bytes of one line.
 pub const MAX_LOG_LINES: u32 = 64;
 pub const MAX_LOG_LINE: usize = 1 << 10;
+
+/// Calls of `log` and `settings` in one call: fuel counts a plugin's own work, and theirs is the host's.
+pub const MAX_HOST_CALLS: u32 = 1024;
 
 /// Bytes that wasmtime copies out of a guest in one call or host call.
 pub(crate) const HOSTCALL_FUEL: usize = 2 << 20;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use wasmtime::component::Component;
 
 use crate::bindings::policy::PolicyPre;
+use crate::bindings::policy::clawker::plugin::types;
 use crate::bindings::step::StepPre;
 use crate::engine::unavailable;
 use crate::inspect::inspect;
 use crate::limits::Limits;
+use crate::log::Line;
 use crate::plugin::{Code, Description};
 use crate::state::CallState;
 use crate::{Host, Kind, LoadError, Plugin, Unavailable, digest};
@@ -23,17 +25,9 @@ impl Host {
         }
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
         let component = Component::new(&self.engine, bytes).map_err(compile)?;
-        let code = match form.kind {
-            Kind::Policy => {
-                let pre = self.policy_linker.instantiate_pre(&component).map_err(compile)?;
-                Code::Policy(PolicyPre::new(pre).map_err(compile)?)
-            }
-            Kind::Step => {
-                let pre = self.step_linker.instantiate_pre(&component).map_err(compile)?;
-                Code::Step(StepPre::new(pre).map_err(compile)?)
-            }
-        };
-        let said = self.describe(&code, digest.as_str().get(..12).unwrap_or_default());
+        let code = self.link(form.kind, &component).map_err(compile)?;
+        let (said, lines) = self.describe(&code);
+        crate::log::tell(digest.as_str().get(..12).unwrap_or_default(), lines);
         let said = Description::check(said.map_err(LoadError::Describe)?, form.kind)?;
         Ok(Arc::new(Plugin {
             digest,
@@ -48,13 +42,27 @@ impl Host {
         }))
     }
 
-    fn describe(
-        &self,
-        code: &Code,
-        name: &str,
-    ) -> Result<crate::bindings::policy::clawker::plugin::types::Description, Unavailable> {
-        let state = CallState::new(name, "{}".into(), &Limits::DESCRIBE);
-        let (_pass, mut store) = self.begin(state, &Limits::DESCRIBE)?;
+    /// Code that a compiler of this engine made.
+    pub(crate) fn revive(&self, kind: Kind, code: &[u8]) -> wasmtime::Result<Code> {
+        // SAFETY: it comes from the control plane over the worker's own socket, in a memfd that nobody can change. The
+        // control plane sends only what its own compiler of the same engine made, kept under a MAC of its own.
+        let component = unsafe { Component::deserialize(&self.engine, code) }?;
+        self.link(kind, &component)
+    }
+
+    fn link(&self, kind: Kind, component: &Component) -> wasmtime::Result<Code> {
+        Ok(match kind {
+            Kind::Policy => Code::Policy(PolicyPre::new(self.policy_linker.instantiate_pre(component)?)?),
+            Kind::Step => Code::Step(StepPre::new(self.step_linker.instantiate_pre(component)?)?),
+        })
+    }
+
+    pub(crate) fn describe(&self, code: &Code) -> (Result<types::Description, Unavailable>, Vec<Line>) {
+        let state = CallState::new("{}".into(), &Limits::DESCRIBE);
+        let (_pass, mut store) = match self.begin(state, &Limits::DESCRIBE) {
+            Ok(begun) => begun,
+            Err(unavailable) => return (Err(unavailable), Vec::new()),
+        };
         let said = match code {
             Code::Policy(pre) => pre
                 .instantiate(&mut store)
@@ -62,7 +70,9 @@ impl Host {
             Code::Step(pre) => pre
                 .instantiate(&mut store)
                 .and_then(|guest| guest.call_describe(&mut store)),
+            Code::Worker(_) => return (Err(Unavailable::Missing), Vec::new()),
         };
-        said.map_err(|error| unavailable(&error, store.data()))
+        let said = said.map_err(|error| unavailable(&error, store.data()));
+        (said, store.data_mut().log.take())
     }
 }

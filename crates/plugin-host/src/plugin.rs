@@ -9,9 +9,10 @@ use crate::bindings::policy::{PolicyPre, clawker::plugin::types};
 use crate::bindings::step::StepPre;
 use crate::limits::{MAX_SCHEMA, MAX_WINDOW_SECONDS, MAX_WINDOWS};
 use crate::state::CallState;
+use crate::worker::Remote;
 
 /// Which world a plugin implements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     Step,
@@ -42,10 +43,12 @@ pub struct Plugin {
     pub(crate) code: Code,
 }
 
-/// Compiled, linked, ready to be instantiated.
+/// Compiled, linked, ready to be instantiated; or somewhere else.
 pub(crate) enum Code {
     Step(StepPre<CallState>),
     Policy(PolicyPre<CallState>),
+    /// In a process of [`Workers`](crate::worker::Workers).
+    Worker(Remote),
 }
 
 impl fmt::Debug for Plugin {

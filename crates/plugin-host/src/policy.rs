@@ -8,6 +8,7 @@ use clawker_model::{Action, Containment, EgressRule, Row, Verdict};
 use crate::bindings::policy::clawker::plugin::policy_types as wit;
 use crate::engine::unavailable;
 use crate::limits::{MAX_ALLOW, MAX_STATE, MAX_TEXT, MAX_VERDICTS, cut};
+use crate::log::Line;
 use crate::plugin::Code;
 use crate::state::CallState;
 use crate::{Host, Plugin, Unavailable};
@@ -78,21 +79,12 @@ pub struct PolicyReply {
 impl PolicyHost for Host {
     fn evaluate(&self, call: &PolicyCall<'_>) -> Result<PolicyReply, Unavailable> {
         let began = Instant::now();
-        let Code::Policy(pre) = &call.plugin.code else {
-            return Err(Unavailable::Missing);
-        };
         let (event, facts) = (event(call.row)?, facts(&call.facts)?);
-        let state = CallState::new(&call.plugin.name, call.settings.clone(), &self.policy_limits);
-        let (_pass, mut store) = self.begin(state, &self.policy_limits)?;
-        let decision = pre
-            .instantiate(&mut store)
-            .and_then(|guest| guest.call_evaluate(&mut store, &event, &facts, &call.state))
-            .map_err(|error| unavailable(&error, store.data()))?;
+        let plugin = &call.plugin;
+        let (decided, lines) = self.decide(&plugin.code, call.settings.clone(), &event, &facts, &call.state);
+        crate::log::tell(&plugin.name, lines);
+        let (decision, fuel) = decided?;
         let (verdicts, state) = answer(decision).map_err(Unavailable::BadOutput)?;
-        let fuel = self
-            .policy_limits
-            .fuel
-            .saturating_sub(store.get_fuel().unwrap_or_default());
         Ok(PolicyReply {
             verdicts,
             state,
@@ -102,7 +94,35 @@ impl PolicyHost for Host {
     }
 }
 
-fn event(row: &Row) -> Result<wit::Event, Unavailable> {
+impl Host {
+    /// One call: the decision as the guest made it and the fuel that it took, and what it wrote to the log.
+    pub(crate) fn decide(
+        &self,
+        code: &Code,
+        settings: String,
+        event: &wit::Event,
+        facts: &wit::Facts,
+        state: &str,
+    ) -> (Result<(wit::Decision, u64), Unavailable>, Vec<Line>) {
+        let Code::Policy(pre) = code else {
+            return (Err(Unavailable::Missing), Vec::new());
+        };
+        let call = CallState::new(settings, &self.policy_limits);
+        let (_pass, mut store) = match self.begin(call, &self.policy_limits) {
+            Ok(begun) => begun,
+            Err(unavailable) => return (Err(unavailable), Vec::new()),
+        };
+        let decision = pre
+            .instantiate(&mut store)
+            .and_then(|guest| guest.call_evaluate(&mut store, event, facts, state))
+            .map_err(|error| unavailable(&error, store.data()));
+        let left = store.get_fuel().unwrap_or_default();
+        let fuel = self.policy_limits.fuel.saturating_sub(left);
+        (decision.map(|decision| (decision, fuel)), store.data_mut().log.take())
+    }
+}
+
+pub(crate) fn event(row: &Row) -> Result<wit::Event, Unavailable> {
     let json = serde_json::to_value(&row.event)
         .map_err(|error| Unavailable::BadOutput(format!("the event as JSON: {error}")))?;
     Ok(wit::Event {
@@ -114,7 +134,7 @@ fn event(row: &Row) -> Result<wit::Event, Unavailable> {
     })
 }
 
-fn facts(facts: &Facts) -> Result<wit::Facts, Unavailable> {
+pub(crate) fn facts(facts: &Facts) -> Result<wit::Facts, Unavailable> {
     let count = |w: &WindowCount| wit::WindowCount {
         kind: w.kind.clone(),
         seconds: w.seconds,
@@ -127,7 +147,7 @@ fn facts(facts: &Facts) -> Result<wit::Facts, Unavailable> {
     })
 }
 
-fn answer(decision: wit::Decision) -> Result<(Vec<Verdict>, String), String> {
+pub(crate) fn answer(decision: wit::Decision) -> Result<(Vec<Verdict>, String), String> {
     let wit::Decision { verdicts, state } = decision;
     if state.len() > MAX_STATE {
         return Err(format!("a state of {} bytes, the limit is {MAX_STATE}", state.len()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clawker_model::{Effect, EffectNote, EffectResult, SecretForm};
 use wasmtime::{ResourceLimiter, Result, StoreLimits, StoreLimitsBuilder, bail};
 
-use crate::limits::{HOSTCALL_FUEL, Limits, MAX_TABLE_ELEMENTS};
+use crate::limits::{HOSTCALL_FUEL, Limits, MAX_HOST_CALLS, MAX_TABLE_ELEMENTS};
 use crate::log::Log;
 
 /// The data of a store; made for a call and dropped with it.
@@ -14,6 +14,8 @@ pub(crate) struct CallState {
     pub log: Log,
     pub memory: Memory,
     pub replay: Option<Replay>,
+    /// Calls of `log` and `settings` so far.
+    host_calls: u32,
 }
 
 /// The recorded effects of a step, and why its call was ended.
@@ -41,10 +43,10 @@ pub(crate) enum Ended {
 }
 
 impl CallState {
-    pub fn new(plugin: &str, settings: String, limits: &Limits) -> Self {
+    pub fn new(settings: String, limits: &Limits) -> Self {
         Self {
             settings,
-            log: Log::new(plugin),
+            log: Log::default(),
             memory: Memory {
                 limit: limits.memory,
                 used: 0,
@@ -53,7 +55,17 @@ impl CallState {
                 counts: counts(),
             },
             replay: None,
+            host_calls: 0,
         }
+    }
+
+    /// One more call of `log` or `settings`.
+    pub fn count_host_call(&mut self) -> Result<()> {
+        self.host_calls = self.host_calls.saturating_add(1);
+        if self.host_calls > MAX_HOST_CALLS {
+            bail!("more than {MAX_HOST_CALLS} calls of the host");
+        }
+        Ok(())
     }
 }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use clawker_model::{Effect, EffectNote, EffectResult, FullName};
 
-use crate::bindings::step::clawker::plugin::step_types as wit;
+use crate::bindings::step::clawker::plugin::step_types::{self as wit, Context};
 use crate::engine::unavailable;
 use crate::limits::{MAX_EFFECTS, MAX_TEXT, cut};
+use crate::log::Line;
 use crate::plugin::Code;
 use crate::state::{CallState, Ended, Replay};
 use crate::{Host, Plugin, Unavailable};
@@ -41,8 +42,20 @@ pub struct StepContext {
     pub image: String,
 }
 
+impl StepContext {
+    pub(crate) fn raw(&self) -> Context {
+        Context {
+            agent: self.agent.to_string(),
+            project: self.agent.project().map(ToString::to_string),
+            start: self.start,
+            first_start: self.first_start,
+            image: self.image.clone(),
+        }
+    }
+}
+
 /// What a turn came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum StepTurn {
     /// Perform this, record the result, call again.
     Effect(Effect),
@@ -72,53 +85,76 @@ impl Host {
     }
 
     fn turn(&self, call: &StepCall) -> Result<StepTurn, Unavailable> {
-        let Code::Step(pre) = &call.plugin.code else {
-            return Err(Unavailable::Missing);
+        let context = call.context.raw();
+        let (settings, secrets) = (call.settings.clone(), call.secrets.clone());
+        let (turn, lines) = self.take_turn(&call.plugin.code, settings, secrets, &context, call.history.clone());
+        crate::log::tell(&call.plugin.name, lines);
+        turn
+    }
+
+    /// One call: how far the step came, and what it wrote to the log.
+    pub(crate) fn take_turn(
+        &self,
+        code: &Code,
+        settings: String,
+        secrets: Vec<String>,
+        context: &Context,
+        history: Arc<Vec<(EffectNote, EffectResult)>>,
+    ) -> (Result<StepTurn, Unavailable>, Vec<Line>) {
+        let Code::Step(pre) = code else {
+            return (Err(Unavailable::Missing), Vec::new());
         };
-        if call.history.len() > MAX_EFFECTS {
-            return Err(Unavailable::BadOutput(format!("more than {MAX_EFFECTS} effects")));
+        if history.len() > MAX_EFFECTS {
+            let many = Unavailable::BadOutput(format!("more than {MAX_EFFECTS} effects"));
+            return (Err(many), Vec::new());
         }
-        let mut state = CallState::new(&call.plugin.name, call.settings.clone(), &self.step_limits);
+        let mut state = CallState::new(settings, &self.step_limits);
         state.replay = Some(Replay {
-            history: call.history.clone(),
-            secrets: call.secrets.clone(),
+            history,
+            secrets,
             taken: Vec::new(),
             asked: 0,
             ended: None,
         });
-        let (_pass, mut store) = self.begin(state, &self.step_limits)?;
-        let context = wit::Context {
-            agent: call.context.agent.to_string(),
-            project: call.context.agent.project().map(ToString::to_string),
-            start: call.context.start,
-            first_start: call.context.first_start,
-            image: call.context.image.clone(),
+        let (_pass, mut store) = match self.begin(state, &self.step_limits) {
+            Ok(begun) => begun,
+            Err(unavailable) => return (Err(unavailable), Vec::new()),
         };
         let outcome = pre
             .instantiate(&mut store)
-            .and_then(|guest| guest.call_run(&mut store, &context));
-        let replay = store.data_mut().replay.take();
-        match replay.as_ref().and_then(|replay| replay.ended.as_ref()) {
-            Some(Ended::Effect(effect)) => return Ok(StepTurn::Effect(effect.clone())),
-            Some(Ended::Denied(what)) => return Ok(StepTurn::Denied { what: what.clone() }),
-            Some(Ended::Bad(problem)) => return Err(Unavailable::BadOutput(problem.clone())),
+            .and_then(|guest| guest.call_run(&mut store, context))
+            .map_err(|error| unavailable(&error, store.data()));
+        let state = store.data_mut();
+        let turn = match state.replay.take() {
+            Some(replay) => replay.turn(outcome),
+            None => Err(Unavailable::Missing),
+        };
+        (turn, state.log.take())
+    }
+}
+
+impl Replay {
+    /// What the call came to, with what the guest returned if the host didn't end it.
+    fn turn(self, outcome: Result<Result<wit::Outcome, wit::Failure>, Unavailable>) -> Result<StepTurn, Unavailable> {
+        match self.ended {
+            Some(Ended::Effect(effect)) => return Ok(StepTurn::Effect(effect)),
+            Some(Ended::Denied(what)) => return Ok(StepTurn::Denied { what }),
+            Some(Ended::Bad(problem)) => return Err(Unavailable::BadOutput(problem)),
             Some(Ended::Differs { n, recorded, asked }) => {
-                let (recorded, asked) = (recorded.clone(), asked.clone());
                 return Ok(StepTurn::NonDeterministic {
-                    n: *n as u32,
+                    n: n as u32,
                     recorded,
                     asked,
                 });
             }
             None => {}
         }
-        let outcome = outcome.map_err(|error| unavailable(&error, store.data()))?;
-        if let Some((n, recorded)) = replay.as_ref().and_then(Replay::left_over) {
-            let asked = "nothing more".to_owned();
+        let outcome = outcome?;
+        if let Some((n, recorded)) = self.left_over() {
             return Ok(StepTurn::NonDeterministic {
                 n: n as u32,
                 recorded: recorded.what.clone(),
-                asked,
+                asked: "nothing more".to_owned(),
             });
         }
         Ok(match outcome {
@@ -130,9 +166,7 @@ impl Host {
             },
         })
     }
-}
 
-impl Replay {
     /// The first recorded effect that the step didn't ask for.
     fn left_over(&self) -> Option<(usize, &EffectNote)> {
         self.history.get(self.asked).map(|(note, _)| (self.asked, note))

@@ -5,6 +5,7 @@
 //! for a deadline that the caller gives; nothing here decides.
 
 pub mod cgroup;
+pub mod confine;
 pub mod fdpass;
 pub mod harden;
 pub mod map;

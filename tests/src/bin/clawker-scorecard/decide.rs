@@ -32,26 +32,23 @@ pub fn measure(_: &Bench) -> Result<Vec<Figure>> {
     } else {
         "without PAGEMAP_SCAN"
     };
-    let typed = Figure::times(
-        "P9",
+    let figure = |what: &'static str, of: &str, by: &str| -> Result<Figure> {
+        let bare = "a bare wasmtime call of the same component";
+        let (ours, bare) = (samples(&told[of][by])?, (bare, samples(&told[of]["bare"])?));
+        Ok(Figure::times("P9", what, "µs", ours, bare))
+    };
+    let typed = figure(
         "a policy's decision in the sandbox, typed records alone",
-        "µs",
-        samples(&told["typed"]["ours"])?,
-        (
-            "a bare wasmtime call of the same component",
-            samples(&told["typed"]["bare"])?,
-        ),
-    );
-    let guard = Figure::times(
-        "P9",
+        "typed",
+        "ours",
+    )?;
+    let guard = figure(
         "a decision of egress-guard, which reads and writes JSON",
-        "µs",
-        samples(&told["guard"]["ours"])?,
-        (
-            "a bare wasmtime call of the same component",
-            samples(&told["guard"]["bare"])?,
-        ),
-    );
+        "guard",
+        "ours",
+    )?;
+    let typed_worker = figure("typed records alone, through the worker process", "typed", "worker")?;
+    let guard_worker = figure("egress-guard, through the worker process", "guard", "worker")?;
     let per_second = 1e6 / typed.value;
     Ok(vec![
         typed
@@ -65,6 +62,12 @@ pub fn measure(_: &Bench) -> Result<Vec<Figure>> {
                 "{how}; a real row in, checked verdict and state out; {per_second:.0} a second on one core"
             )),
         guard.note(format!("{how}; no target of its own")),
+        typed_worker
+            .bounds(|f| vec![Bound::at_most("p50", f.value, 120.0, "µs")])
+            .note("one request, one reply on a socket of its own; two changes of context".to_owned()),
+        guard_worker
+            .bounds(|f| vec![Bound::at_most("p50", f.value, 120.0, "µs")])
+            .note("the same".to_owned()),
     ])
 }
 

@@ -1,0 +1,146 @@
+//! What runs in a worker: loads the code that it is given and answers calls, each channel on a thread of its own.
+//!
+//! The order matters: the engine opens what it needs to reset memory fast, the threads are made, then the process gives
+//! everything up (`sandbox`), and only then it sees the first byte of a plugin.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::channel::{self, MAX_MESSAGE};
+use super::link::receive_with;
+use super::proto::{self, Begin, NotLoaded, Reply, Request};
+use super::{COMPILER, WORKER, compile, sandbox};
+use crate::bindings::policy::clawker::plugin::types;
+use crate::plugin::Code;
+use crate::{Host, Kind, Unavailable};
+
+/// Bytes of compiled code.
+const MAX_CODE: usize = MAX_MESSAGE;
+
+type Codes = RwLock<HashMap<u64, Arc<Code>>>;
+
+/// Runs as a child if this process was started as one, to its end. A program calls it before anything else.
+pub fn run() -> Option<ExitCode> {
+    let first = std::env::args_os().nth(1)?;
+    let run: fn(UnixStream) -> Result<(), Box<dyn std::error::Error>> = match first.to_str()? {
+        WORKER => serve,
+        COMPILER => compile::serve,
+        _ => return None,
+    };
+    let alone = clawker_proc::confine::close_inherited();
+    let socket = match alone.and_then(|()| io::stdin().as_fd().try_clone_to_owned()) {
+        Ok(fd) => UnixStream::from(fd),
+        Err(_) => return Some(ExitCode::FAILURE),
+    };
+    // Nobody reads what it says: its output is closed, and a reason that matters is in an answer.
+    Some(match run(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn serve(control: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
+    let Some((begin, channels)) = receive_with::<Begin>(&control, clawker_proc::fdpass::MAX_FDS)? else {
+        return Ok(());
+    };
+    if channels.len() != begin.channels as usize {
+        return Err("a channel is missing".into());
+    }
+    let mut without = sandbox::leave_network();
+    let host = Arc::new(Host::with_limits(
+        std::collections::HashSet::new(),
+        begin.policy,
+        begin.step,
+    )?);
+    let codes = Arc::new(Codes::default());
+    for (n, channel) in channels.into_iter().enumerate() {
+        let (host, codes) = (host.clone(), codes.clone());
+        std::thread::Builder::new()
+            .name(format!("channel-{n}"))
+            .spawn(move || {
+                // A channel that can't go on is the worker's end: the control plane starts another.
+                let _ = answer_all(&UnixStream::from(channel), &host, &codes);
+                std::process::exit(1)
+            })?;
+    }
+    without.extend(sandbox::confine(sandbox::For::Calls)?);
+    channel::send(&control, &Reply::Ready { without })?;
+    while let Some((request, fds)) = receive_with(&control, 1)? {
+        let reply = command(&host, &codes, request, fds).ok_or("not a command")?;
+        channel::send(&control, &reply)?;
+    }
+    Ok(())
+}
+
+fn command(host: &Host, codes: &Codes, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
+    match request {
+        Request::Load { handle, kind } => Some(Reply::Loaded(load(host, codes, handle, kind, &fds))),
+        Request::Unload { handle } => {
+            codes.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
+            Some(Reply::Unloaded)
+        }
+        Request::Evaluate { .. } | Request::Step { .. } => None,
+    }
+}
+
+fn load(host: &Host, codes: &Codes, handle: u64, kind: Kind, fds: &[OwnedFd]) -> Result<types::Description, NotLoaded> {
+    let fd = fds.first().ok_or_else(|| NotLoaded::Code("no code came".into()))?;
+    let code = clawker_proc::memfd::read_sealed(fd.as_fd(), MAX_CODE);
+    let code = code.map_err(|error| NotLoaded::Code(error.to_string()))?;
+    let code = host.revive(kind, &code);
+    let code = code.map_err(|error| NotLoaded::Code(format!("{error:#}")))?;
+    let (said, _) = host.describe(&code);
+    let said = said.map_err(NotLoaded::Describe)?;
+    codes
+        .write()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(handle, Arc::new(code));
+    Ok(said)
+}
+
+fn answer_all(channel: &UnixStream, host: &Host, codes: &Codes) -> io::Result<()> {
+    while let Some(request) = channel::receive(channel, MAX_MESSAGE)? {
+        let code = |handle: u64| {
+            let codes = codes.read().unwrap_or_else(PoisonError::into_inner);
+            codes.get(&handle).cloned().ok_or(Unavailable::Missing)
+        };
+        let reply = match request {
+            Request::Evaluate { call, handle, question } => {
+                let proto::Evaluate {
+                    settings,
+                    event,
+                    facts,
+                    state,
+                } = question;
+                let (decision, lines) = match code(handle) {
+                    Ok(code) => host.decide(&code, settings, &event, &facts, &state),
+                    Err(missing) => (Err(missing), Vec::new()),
+                };
+                Reply::Decided { call, decision, lines }
+            }
+            Request::Step { call, handle, question } => {
+                let proto::Step {
+                    settings,
+                    secrets,
+                    context,
+                    history,
+                } = question;
+                let history = Arc::new(history.into_iter().map(proto::result).collect());
+                let (turn, lines) = match code(handle) {
+                    Ok(code) => host.take_turn(&code, settings, secrets, &context, history),
+                    Err(missing) => (Err(missing), Vec::new()),
+                };
+                let turn = turn.unwrap_or_else(crate::StepTurn::Unavailable);
+                let turn = serde_json::to_string(&turn).map_err(io::Error::other)?;
+                Reply::Turned { call, turn, lines }
+            }
+            Request::Load { .. } | Request::Unload { .. } => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        channel::send(channel, &reply)?;
+    }
+    Ok(())
+}
