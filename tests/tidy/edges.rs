@@ -29,6 +29,7 @@ const EDGES: [(&str, u8, &[&str]); 19] = [
             "clawker-model",
             "clawker-plugin-build",
             "clawker-plugin-host",
+            "clawker-plugin-sdk",
         ],
     ),
     (
@@ -57,6 +58,7 @@ const EDGES: [(&str, u8, &[&str]); 19] = [
         &[
             "clawker-identity",
             "clawker-model",
+            "clawker-plugin-host",
             "clawker-plugin-kit",
             "clawker-wire",
         ],

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::{Error, Sandbox};
 pub use file::{Case, MAX_CASE, MAX_CASES};
+pub(crate) use policy::row;
 
 /// How to run cases.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,8 +82,14 @@ impl Report {
 
 /// The case files of a folder, sorted by name.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = std::fs::read_dir(dir).map_err(Error::io("listing", dir))?;
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => Some(entries),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(Error::io("listing", dir)(error)),
+    };
     let mut files: Vec<PathBuf> = entries
+        .into_iter()
+        .flatten()
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|kind| kind == "toml"))

@@ -5,17 +5,20 @@
 //! control plane has. Blocks throughout.
 //!
 //! ```text
-//! project folder ── rust::build ──► component ── Sandbox::load ──► cases::run, policy::Watch
+//! project folder ── rust::build ──► component ── Sandbox::load ──► cases::run | bench::run | replay::run
 //! ```
 
+pub mod bench;
 pub mod build;
 pub mod cases;
 mod error;
 pub mod policy;
 pub mod project;
+pub mod replay;
 pub mod rust;
 pub mod sandbox;
 pub mod template;
+pub mod words;
 
 pub use clawker_plugin_build::Error as BuildError;
 pub use error::Error;

@@ -51,7 +51,8 @@ impl<'a> Watch<'a> {
         answer
     }
 
-    fn ask(&mut self, row: &Row, containment: &Containment) -> Result<PolicyReply, Unavailable> {
+    /// Asks, whether it wants such a row or not.
+    pub(crate) fn ask(&mut self, row: &Row, containment: &Containment) -> Result<PolicyReply, Unavailable> {
         let agent = row.agent.clone().ok_or(Unavailable::Missing)?;
         let call = PolicyCall {
             plugin: self.sandbox.plugin.clone(),

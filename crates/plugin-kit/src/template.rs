@@ -9,6 +9,13 @@ use crate::project::Language;
 /// The SDK's files, by their path below `sdk/`.
 const SDK: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 
+/// The contract's files, by name.
+pub(crate) fn wit() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SDK.iter()
+        .copied()
+        .filter(|(path, _)| path.starts_with("plugin-sdk/wit/"))
+}
+
 /// Kinds of plugin that there is a template of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Template {

@@ -1,7 +1,10 @@
 //! `clawker plugin`: the verbs of authors. They ask no control plane.
 
+mod bench;
 mod build;
+mod inspect;
 mod new;
+mod replay;
 mod test;
 
 use clawker_plugin_kit::Error;
@@ -9,7 +12,7 @@ use clawker_plugin_kit::Error;
 use crate::error::{CommandError, Kind};
 use crate::term::Term;
 
-/// Make plugins: a new project, a build, tests in the sandbox
+/// Make plugins: a new project, a build, tests and replays in the sandbox
 ///
 /// A plugin is a WebAssembly component: a policy watches what happens to agents, a step prepares an agent before its
 /// command may run. It has no power but what it imports. These verbs need no control plane.
@@ -23,7 +26,8 @@ use crate::term::Term;
 Examples:
   clawker plugin new oom-alert --kind policy
   clawker plugin build oom-alert
-  clawker plugin test oom-alert")]
+  clawker plugin test oom-alert
+  clawker plugin replay oom-alert/oom-alert.wasm --journal events.jsonl")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -34,6 +38,9 @@ enum Verb {
     New(new::Args),
     Build(build::Args),
     Test(test::Args),
+    Inspect(inspect::Args),
+    Bench(bench::Args),
+    Replay(replay::Args),
 }
 
 pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
@@ -41,6 +48,9 @@ pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
         Verb::New(args) => new::run(args, term).await,
         Verb::Build(args) => build::run(args, term).await,
         Verb::Test(args) => test::run(args, term).await,
+        Verb::Inspect(args) => inspect::run(args, term).await,
+        Verb::Bench(args) => bench::run(args, term).await,
+        Verb::Replay(args) => replay::run(args, term).await,
     }
 }
 

@@ -4,10 +4,13 @@ mod agents;
 mod docs;
 mod exec;
 mod fake;
+#[path = "../../../plugin-host/tests/guests/mod.rs"]
+mod guests;
 mod journal;
 mod lifecycle;
 mod listings;
 mod parsing;
+mod plugin;
 mod project;
 mod running;
 mod stage;
