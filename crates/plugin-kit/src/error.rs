@@ -28,6 +28,10 @@ pub enum Error {
     Sandbox(#[from] clawker_plugin_host::Error),
     #[error("loading the component: {0}")]
     Load(#[from] clawker_plugin_host::LoadError),
+    #[error(transparent)]
+    Key(#[from] clawker_plugin_package::KeyError),
+    #[error(transparent)]
+    Signature(#[from] clawker_plugin_package::SignatureError),
     #[error("{0}")]
     Unusable(String),
 }

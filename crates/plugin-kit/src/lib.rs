@@ -17,6 +17,7 @@ pub mod project;
 pub mod replay;
 pub mod rust;
 pub mod sandbox;
+pub mod sign;
 pub mod template;
 pub mod words;
 

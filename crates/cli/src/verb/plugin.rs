@@ -5,7 +5,9 @@ mod build;
 mod inspect;
 mod new;
 mod replay;
+mod sign;
 mod test;
+mod verify;
 
 use clawker_plugin_kit::Error;
 
@@ -39,6 +41,8 @@ enum Verb {
     Build(build::Args),
     Test(test::Args),
     Inspect(inspect::Args),
+    Sign(sign::Args),
+    Verify(verify::Args),
     Bench(bench::Args),
     Replay(replay::Args),
 }
@@ -49,9 +53,25 @@ pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
         Verb::Build(args) => build::run(args, term).await,
         Verb::Test(args) => test::run(args, term).await,
         Verb::Inspect(args) => inspect::run(args, term).await,
+        Verb::Sign(args) => sign::run(args, term).await,
+        Verb::Verify(args) => verify::run(args, term).await,
         Verb::Bench(args) => bench::run(args, term).await,
         Verb::Replay(args) => replay::run(args, term).await,
     }
+}
+
+/// Where this machine's development key is.
+fn development_key() -> Result<std::path::PathBuf, CommandError> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(std::path::PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let config = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
+    let config = config.ok_or_else(|| {
+        CommandError::usage("there is no development key without a home folder").hint("name a key with `--key`")
+    })?;
+    Ok(config.join("clawker/plugin-dev.key"))
 }
 
 /// Does what blocks away from the terminal's loop.

@@ -185,3 +185,50 @@ async fn a_plugin_is_described_in_words_and_for_programs() {
     );
     assert_eq!(object["imports"].as_array().map(Vec::len), Some(0));
 }
+
+#[tokio::test]
+async fn a_signature_is_made_beside_the_component_and_checked() {
+    let stage = Stage::empty();
+    let (file, key) = (locks(&stage), at(&stage, "release.key"));
+    clawker_plugin_package::SecretKey::make(key.as_ref(), "alice").expect("a key");
+    let signed = run(&stage, &["plugin", "sign", &file, "--key", &key]).await;
+    assert_eq!(signed.code, 0, "{}", signed.err);
+    let out = signed.out();
+    let [beside, public] = out.lines().collect::<Vec<_>>()[..] else {
+        panic!("{out}")
+    };
+    assert_eq!(beside, format!("{file}.sig"));
+    assert!(public.ends_with(" alice"), "{public}");
+
+    let good = run(&stage, &["plugin", "verify", &file, "--key", public]).await;
+    assert_eq!(good.code, 0, "{}", good.err);
+    assert!(good.out().contains("is signed by the key"), "{}", good.out());
+    let line = write(&stage, "alice.pub", format!("{public}\n"));
+    assert_eq!(run(&stage, &["plugin", "verify", &file, "--key", &line]).await.code, 0);
+
+    let bob = clawker_plugin_package::SecretKey::make(at(&stage, "bob.key").as_ref(), "bob").expect("a key");
+    let foreign = run(&stage, &["plugin", "verify", &file, "--key", &bob.public().to_string()]).await;
+    assert_eq!(foreign.code, 1);
+    assert!(foreign.err.contains("not by"), "{}", foreign.err);
+
+    let mut changed = std::fs::read(&file).expect("the component");
+    changed.extend_from_slice(&[0, 2, 1, b'x']);
+    std::fs::write(&file, changed).expect("changed");
+    let changed = run(&stage, &["plugin", "verify", &file, "--key", public]).await;
+    assert_eq!(changed.code, 1);
+    assert!(changed.err.contains("for another component"), "{}", changed.err);
+    std::fs::remove_file(beside).expect("removed");
+    let unsigned = run(&stage, &["plugin", "verify", &file, "--key", public]).await;
+    assert!(unsigned.err.contains(".sig"), "{}", unsigned.err);
+}
+
+#[tokio::test]
+async fn what_is_no_plugin_is_not_signed() {
+    let stage = Stage::empty();
+    let (file, key) = (write(&stage, "x.wasm", b"\0asm\x01\0\0\0"), at(&stage, "a.key"));
+    clawker_plugin_package::SecretKey::make(key.as_ref(), "alice").expect("a key");
+    let refused = run(&stage, &["plugin", "sign", &file, "--key", &key]).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("core WebAssembly module"), "{}", refused.err);
+    assert!(!PathBuf::from(format!("{file}.sig")).exists());
+}
