@@ -62,9 +62,9 @@ fn serve(control: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
         std::thread::Builder::new()
             .name(format!("channel-{n}"))
             .spawn(move || {
-                // A channel that can't go on is the worker's end: the control plane starts another.
+                // Its end closes the channel, which the control plane takes for the worker's end; unless it is that of
+                // the control plane.
                 let _ = answer_all(&UnixStream::from(channel), &host, &codes);
-                std::process::exit(1)
             })?;
     }
     without.extend(sandbox::confine(sandbox::For::Calls)?);

@@ -62,6 +62,7 @@ const COMMON: &[i64] = &[
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_sendto,
     libc::SYS_sigaltstack,
@@ -91,6 +92,9 @@ pub(super) fn confine(what: For) -> Result<Vec<String>, Box<dyn Error>> {
     }
     harden::undumpable()?;
     harden::no_new_privs()?;
+    if what == For::Compiling {
+        seccompiler::apply_filter_all_threads(&no_files()?)?;
+    }
     seccompiler::apply_filter_all_threads(&filter(what)?)?;
     Ok(without)
 }
@@ -108,6 +112,9 @@ fn filter(what: For) -> Result<BpfProgram, Box<dyn Error>> {
     // To abort, and nobody else: others run as nobody too.
     let own = u64::from(getpid().as_raw_nonzero().get().unsigned_abs());
     rules.insert(libc::SYS_tgkill, vec![only(0, own)?]);
+    if what == For::Compiling {
+        rules.insert(libc::SYS_openat, Vec::new());
+    }
     if what == For::Calls {
         rules.insert(libc::SYS_memfd_create, Vec::new());
         rules.insert(libc::SYS_ioctl, vec![only(1, PAGEMAP_SCAN)?]);
@@ -116,6 +123,19 @@ fn filter(what: For) -> Result<BpfProgram, Box<dyn Error>> {
         rules,
         SeccompAction::KillProcess,
         SeccompAction::Allow,
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    Ok(filter.try_into()?)
+}
+
+/// What a compiler opens can't be opened, and isn't its end: libraries look up how many processors there are, now and
+/// then. Of two filters the stricter answer counts.
+fn no_files() -> Result<BpfProgram, Box<dyn Error>> {
+    let refused = SeccompAction::Errno(rustix::io::Errno::ACCESS.raw_os_error().unsigned_abs());
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(libc::SYS_openat, Vec::new())]),
+        SeccompAction::Allow,
+        refused,
         std::env::consts::ARCH.try_into()?,
     )?;
     Ok(filter.try_into()?)
