@@ -33,6 +33,9 @@ const COMPILE_SECONDS: u64 = 600;
 /// `PAGEMAP_SCAN` (include/uapi/linux/fs.h): how the pool finds what a call wrote.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
 
+/// `PR_SET_NAME` (include/uapi/linux/prctl.h).
+const PR_SET_NAME: u64 = 15;
+
 /// What both may call.
 const COMMON: &[i64] = &[
     libc::SYS_brk,
@@ -59,12 +62,14 @@ const COMMON: &[i64] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_restart_syscall,
+    libc::SYS_rseq,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_yield,
     libc::SYS_sendto,
+    libc::SYS_set_robust_list,
     libc::SYS_sigaltstack,
     libc::SYS_statx,
     libc::SYS_write,
@@ -112,6 +117,8 @@ fn filter(what: For) -> Result<BpfProgram, Box<dyn Error>> {
     // To abort, and nobody else: others run as nobody too.
     let own = u64::from(getpid().as_raw_nonzero().get().unsigned_abs());
     rules.insert(libc::SYS_tgkill, vec![only(0, own)?]);
+    // A thread that was made before may begin only now: it gives itself a name, and asks for its processors.
+    rules.insert(libc::SYS_prctl, vec![only(0, PR_SET_NAME)?]);
     if what == For::Compiling {
         rules.insert(libc::SYS_openat, Vec::new());
     }
