@@ -6,6 +6,8 @@ use std::sync::Once;
 use crate::policy::{Containment, Event, Facts, Policy, WindowCount};
 use crate::step::{Command, Container, Context, EffectError, File, Form, Output, Piece, Secret, Step, WriteWhen};
 
+pub mod gate;
+
 #[expect(missing_docs, reason = "generated; the WIT files are the documentation")]
 pub mod policy {
     wit_bindgen::generate!({
@@ -43,7 +45,7 @@ impl<P: Policy> policy::Guest for PolicyGuest<P> {
             name: P::NAME.into(),
             version: P::VERSION.into(),
             kind: types::Kind::Policy,
-            settings_schema: P::SETTINGS_SCHEMA.into(),
+            settings_schema: P::settings_schema(),
             events: P::EVENTS.iter().map(|&kind| kind.into()).collect(),
             windows: P::WINDOWS
                 .iter()
@@ -104,7 +106,7 @@ impl<S: Step> step::Guest for StepGuest<S> {
             name: S::NAME.into(),
             version: S::VERSION.into(),
             kind: types::Kind::Step,
-            settings_schema: S::SETTINGS_SCHEMA.into(),
+            settings_schema: S::settings_schema(),
             events: Vec::new(),
             windows: Vec::new(),
         }

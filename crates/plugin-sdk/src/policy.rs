@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::events::Kind;
+
 /// Why a policy can't decide. The host journals it as unavailable and applies the operator's fallback, so returning
 /// one is the safe answer to anything unexpected.
 pub type Fault = Box<dyn std::error::Error>;
@@ -26,6 +28,16 @@ pub trait Policy {
     type Settings: DeserializeOwned;
     /// What it remembers of an agent from one event to the next; `()` for nothing. 16 KiB of JSON at most.
     type State: Serialize + DeserializeOwned + Default;
+
+    /// The schema that the component shows: [`SETTINGS_SCHEMA`](Self::SETTINGS_SCHEMA), unless the settings derive theirs.
+    fn settings_schema() -> String {
+        Self::SETTINGS_SCHEMA.into()
+    }
+
+    /// The settings that a JSON object holds.
+    fn read_settings(json: &str) -> Result<Self::Settings, Fault> {
+        Ok(crate::read("settings", json)?)
+    }
 
     /// Says what should be done about the agent; an empty list is "nothing". Called once for each event of a kind in
     /// [`EVENTS`](Self::EVENTS), in the journal's order.
@@ -77,6 +89,27 @@ impl Event {
     /// ```
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.body)
+    }
+
+    /// The event as one of the SDK's types; `None` if it is of another kind.
+    ///
+    /// ```
+    /// use clawker_plugin_sdk::events::{ContainerOom, ExecExited};
+    /// use clawker_plugin_sdk::policy::Event;
+    ///
+    /// let body = r#"{"exec": "e1", "code": 137, "signal": 9, "of": "a later release"}"#;
+    /// let event = Event { kind: "ExecExited".into(), seq: 7, at: 0, agent: None, body: body.into() };
+    /// let exited = event.typed::<ExecExited>()?.expect("it is of that kind");
+    /// assert_eq!((exited.code, exited.signal, exited.oom), (137, Some(9), false));
+    /// assert!(event.typed::<ContainerOom>()?.is_none());
+    /// # Ok::<(), clawker_plugin_sdk::policy::Fault>(())
+    /// ```
+    pub fn typed<K: Kind>(&self) -> Result<Option<K>, Fault> {
+        if self.kind != K::KIND {
+            return Ok(None);
+        }
+        let read = self.read().map_err(|error| format!("{}: {error}", self.kind))?;
+        Ok(Some(read))
     }
 }
 
@@ -227,6 +260,49 @@ impl Verdict {
     }
 }
 
+/// What the function of a [`#[policy]`](macro@crate::policy) may answer: verdicts, one of them or none, with or without
+/// a way to fail.
+///
+/// ```
+/// use clawker_plugin_sdk::policy::{Answer, Verdict};
+///
+/// assert_eq!(Answer::verdicts(None::<Verdict>).ok(), Some(vec![]));
+/// assert_eq!(Answer::verdicts(Verdict::alert("look")).ok(), Some(vec![Verdict::alert("look")]));
+/// assert!(Answer::verdicts(Err::<Vec<Verdict>, _>("broken")).is_err());
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no answer of a policy",
+    note = "a policy answers `Vec<Verdict>`, `Option<Verdict>`, `Verdict`, or a `Result` of one of them with `Fault`"
+)]
+pub trait Answer {
+    /// As [`Policy::evaluate`] answers.
+    fn verdicts(self) -> Result<Vec<Verdict>, Fault>;
+}
+
+impl Answer for Vec<Verdict> {
+    fn verdicts(self) -> Result<Vec<Verdict>, Fault> {
+        Ok(self)
+    }
+}
+
+impl Answer for Option<Verdict> {
+    fn verdicts(self) -> Result<Vec<Verdict>, Fault> {
+        Ok(self.into_iter().collect())
+    }
+}
+
+impl Answer for Verdict {
+    fn verdicts(self) -> Result<Vec<Verdict>, Fault> {
+        Ok(vec![self])
+    }
+}
+
+impl<T: Answer, E: Into<Fault>> Answer for Result<T, E> {
+    fn verdicts(self) -> Result<Vec<Verdict>, Fault> {
+        self.map_err(Into::into)?.verdicts()
+    }
+}
+
 /// Makes a [`Policy`] the component's. Off WebAssembly it only checks that it is one.
 #[macro_export]
 #[rustfmt::skip]
@@ -249,14 +325,13 @@ macro_rules! export_policy {
 pub fn exported<P: Policy>() {}
 
 /// What the component does with strings around [`Policy::evaluate`].
-#[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "the guest's half"))]
 pub(crate) fn decide<P: Policy>(
     event: &Event,
     facts: &Facts,
     settings: &str,
     state: &str,
 ) -> Result<(Vec<Verdict>, String), Fault> {
-    let settings: P::Settings = crate::read("settings", settings)?;
+    let settings = P::read_settings(settings)?;
     let mut remembered: P::State = if state.is_empty() {
         P::State::default()
     } else {

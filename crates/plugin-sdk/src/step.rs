@@ -5,33 +5,29 @@
 //! its effects. There is nothing else that it could depend on.
 //!
 //! ```
-//! use clawker_plugin_sdk::step::{Command, Container, Context, Failure, File, Step, TestContainer};
+//! use clawker_plugin_sdk::step;
+//! use clawker_plugin_sdk::step::{Container, Context, Failure, File, TestContainer};
 //!
-//! struct Motd;
-//!
-//! impl Step for Motd {
-//!     const NAME: &str = "motd";
-//!     const VERSION: &str = "0.1.0";
-//!     type Settings = ();
-//!
-//!     fn run(context: &Context, _: (), container: &mut impl Container) -> Result<String, Failure> {
-//!         container.write_file(File::new("/etc/motd", format!("hello {}\n", context.agent)))?;
-//!         Ok("said hello".into())
-//!     }
+//! #[step(name = "motd", version = "0.1.0")]
+//! fn motd(context: &Context, container: &mut impl Container) -> Result<String, Failure> {
+//!     container.write_file(File::new("/etc/motd", format!("hello {}\n", context.agent)))?;
+//!     Ok("said hello".into())
 //! }
 //!
-//! clawker_plugin_sdk::export_step!(Motd);
-//!
 //! let mut container = TestContainer::default();
-//! Motd::run(&Context::of("clawker.demo"), (), &mut container)?;
+//! motd(&Context::of("clawker.demo"), &mut container)?;
 //! assert_eq!(container.files["/etc/motd"], b"hello clawker.demo\n");
 //! # Ok::<(), Failure>(())
 //! ```
+//!
+//! [`#[step]`](macro@crate::step) writes this [`Step`] and exports it.
 
 mod effect;
 mod test;
 
 use serde::de::DeserializeOwned;
+
+use crate::policy::Fault;
 
 pub use effect::{Command, Container, EffectError, File, Form, Output, Piece, Secret, WriteWhen};
 pub use test::TestContainer;
@@ -47,6 +43,16 @@ pub trait Step {
 
     /// What the operator configures; `()` for nothing. Read from a JSON object, `{}` where nothing is configured.
     type Settings: DeserializeOwned;
+
+    /// The schema that the component shows: [`SETTINGS_SCHEMA`](Self::SETTINGS_SCHEMA), unless the settings derive theirs.
+    fn settings_schema() -> String {
+        Self::SETTINGS_SCHEMA.into()
+    }
+
+    /// The settings that a JSON object holds.
+    fn read_settings(json: &str) -> Result<Self::Settings, Fault> {
+        Ok(crate::read("settings", json)?)
+    }
 
     /// Does the work; the answer is a message for people.
     fn run(context: &Context, settings: Self::Settings, container: &mut impl Container) -> Result<String, Failure>;
@@ -132,15 +138,11 @@ macro_rules! export_step {
 pub fn exported<S: Step>() {}
 
 /// What the component does with strings around [`Step::run`].
-#[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "the guest's half"))]
 pub(crate) fn run<S: Step>(
     context: &Context,
     settings: &str,
     container: &mut impl Container,
 ) -> Result<String, Failure> {
-    S::run(
-        context,
-        crate::read("settings", settings).map_err(Failure::new)?,
-        container,
-    )
+    let settings = S::read_settings(settings).map_err(|fault| Failure::new(fault.to_string()))?;
+    S::run(context, settings, container)
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Command, Container, EffectError, File, Form, Output, Piece, Secret, WriteWhen};
+use serde_json::Value;
 
-/// Files in memory, and commands that end as the test says: with code 0 and no output, unless told otherwise.
+use super::{Command, Container, Context, EffectError, Failure, File, Form, Output, Piece, Secret, Step, WriteWhen};
+
+/// A container for tests: files in memory, and commands that end as the test says: with code 0 and no output, unless told otherwise.
 #[derive(Debug, Default)]
 pub struct TestContainer {
     /// By path as the step wrote it, with secrets put in; folders have a `/` at their end.
@@ -26,6 +28,38 @@ pub struct TestContainer {
 }
 
 impl TestContainer {
+    /// Runs a step as the sandbox does, with its settings read from JSON. Reading them may fail, as the step may.
+    ///
+    /// ```
+    /// use clawker_plugin_sdk::step::{Command, Container, Context, Failure, Output, TestContainer};
+    /// use clawker_plugin_sdk::{Settings, step};
+    /// use serde_json::json;
+    ///
+    /// #[derive(Settings)]
+    /// struct Settings {
+    ///     /// The branch to be on.
+    ///     #[settings(default = "main")]
+    ///     branch: String,
+    /// }
+    ///
+    /// #[step]
+    /// fn switch(settings: &Settings, container: &mut impl Container) -> Result<String, Failure> {
+    ///     container.exec(Command::new(["git", "switch", &settings.branch]))?.success()?;
+    ///     Ok(format!("on {}", settings.branch))
+    /// }
+    ///
+    /// let mut container = TestContainer::default();
+    /// let said = container.run::<switch>(&Context::of("clawker.a"), json!({"branch": "next"}));
+    /// assert_eq!(said, Ok("on next".into()));
+    /// assert_eq!(container.commands[0].argv, ["git", "switch", "next"]);
+    ///
+    /// container.outputs = vec![Output { code: 128, ..Output::default() }];
+    /// assert!(container.run::<switch>(&Context::of("clawker.a"), json!({})).is_err());
+    /// ```
+    pub fn run<S: Step>(&mut self, context: &Context, settings: Value) -> Result<String, Failure> {
+        super::run::<S>(context, &settings.to_string(), self)
+    }
+
     fn works(&self) -> Result<(), EffectError> {
         self.broken.clone().map_or(Ok(()), Err)
     }
