@@ -1,4 +1,12 @@
 //! The check of a plugin's settings before they are used.
+//!
+//! Owns the subset of JSON Schema that settings are checked by, the same that the SDK's derive writes: `type`, `enum`,
+//! `properties`, `required`, `additionalProperties`, `items`, `minimum`, `maximum`, and the least and most `Length`,
+//! `Items` and `Properties`, at any depth. What else a schema says is the plugin's own to check. The schema is as
+//! untrusted as its plugin, so there are no patterns and no references in it: a check takes time in proportion to the
+//! settings, and fetches nothing.
+
+mod schema;
 
 use std::collections::BTreeSet;
 
@@ -6,6 +14,9 @@ use serde_json::Value;
 
 use crate::Plugin;
 use crate::limits::MAX_SETTINGS;
+
+/// The key of settings that says of which version they are.
+const VERSION_KEY: &str = "$version";
 
 /// Settings were refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,15 +39,22 @@ pub enum SettingsError {
     },
     #[error("settings of `{plugin}`: `{key}` must be one of {known}")]
     NotInEnum { plugin: String, key: String, known: String },
+    #[error("settings of `{plugin}`: `{key}` must be {bound}")]
+    OutOfBounds { plugin: String, key: String, bound: String },
+    #[error("settings of `{plugin}`: `$version` is a whole number from 1 to {known}, the plugin's own")]
+    UnknownVersion { plugin: String, known: u64 },
 }
 
-/// Checks size and form, then the first level against the plugin's schema: `type` and `enum` of `properties`,
-/// `required`, and unknown keys where `additionalProperties` is false. What lies deeper is the plugin's own to check.
+/// Checks size and form, then everything against the plugin's schema.
+///
+/// Where the schema has an `x-version`, settings may say `"$version"`: of which version they are, by default the
+/// plugin's own. Older ones have another schema, which nobody has: they are the plugin's own to migrate and to check.
 pub fn check_settings(plugin: &Plugin, settings: &str) -> Result<(), SettingsError> {
-    check(&plugin.name, &plugin.settings_schema, settings)
+    check_settings_against(&plugin.name, &plugin.settings_schema, settings)
 }
 
-fn check(name: &str, schema: &str, settings: &str) -> Result<(), SettingsError> {
+/// The same by a schema alone, for `name`, a plugin that isn't loaded.
+pub fn check_settings_against(name: &str, schema: &str, settings: &str) -> Result<(), SettingsError> {
     let plugin = || name.to_owned();
     if settings.len() > MAX_SETTINGS {
         return Err(SettingsError::TooLarge {
@@ -44,62 +62,27 @@ fn check(name: &str, schema: &str, settings: &str) -> Result<(), SettingsError> 
             len: settings.len(),
         });
     }
-    let given: Value = serde_json::from_str(settings).map_err(|error| SettingsError::NotJson {
+    let mut given: Value = serde_json::from_str(settings).map_err(|error| SettingsError::NotJson {
         plugin: plugin(),
         problem: error.to_string(),
     })?;
-    let Value::Object(given) = given else {
+    let Value::Object(fields) = &mut given else {
         return Err(SettingsError::NotAnObject { plugin: plugin() });
     };
     let schema: Value = serde_json::from_str(schema).unwrap_or_default();
-    let empty = serde_json::Map::new();
-    let properties = schema["properties"].as_object().unwrap_or(&empty);
-    for (key, value) in &given {
-        let Some(property) = properties.get(key) else {
-            if schema["additionalProperties"] == Value::Bool(false) {
-                let known: Vec<String> = properties.keys().map(|key| format!("`{key}`")).collect();
-                let known = if known.is_empty() {
-                    "none".into()
-                } else {
-                    known.join(", ")
-                };
-                return Err(SettingsError::UnknownKey {
+    if let Some(known) = schema["x-version"].as_u64() {
+        match fields.remove(VERSION_KEY).map(|version| version.as_u64().unwrap_or(0)) {
+            Some(older) if (1..known).contains(&older) => return Ok(()),
+            Some(version) if version != known => {
+                return Err(SettingsError::UnknownVersion {
                     plugin: plugin(),
-                    key: format!("{key:.80}"),
                     known,
                 });
             }
-            continue;
-        };
-        if !fits(value, &property["type"]) {
-            let expected = property["type"].to_string().replace('"', "");
-            return Err(SettingsError::WrongType {
-                plugin: plugin(),
-                key: key.clone(),
-                expected,
-            });
-        }
-        if let Some(known) = property["enum"].as_array().filter(|known| !known.contains(value)) {
-            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-            return Err(SettingsError::NotInEnum {
-                plugin: plugin(),
-                key: key.clone(),
-                known: known.join(", "),
-            });
+            _ => {}
         }
     }
-    let required = schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
-    match required.into_iter().find(|key| !given.contains_key(*key)) {
-        Some(key) => Err(SettingsError::MissingKey {
-            plugin: plugin(),
-            key: key.to_owned(),
-        }),
-        None => Ok(()),
-    }
+    schema::check(&schema, &given).map_err(|problem| problem.of(plugin()))
 }
 
 /// The secrets that settings name: every string whose schema has `"format": "secret-name"`, at any depth of
@@ -139,23 +122,6 @@ fn collect(schema: &Value, value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-fn fits(value: &Value, types: &Value) -> bool {
-    match types {
-        Value::Array(types) => types.iter().any(|one| fits(value, one)),
-        Value::String(name) => match name.as_str() {
-            "string" => value.is_string(),
-            "integer" => value.is_i64() || value.is_u64(),
-            "number" => value.is_number(),
-            "boolean" => value.is_boolean(),
-            "array" => value.is_array(),
-            "object" => value.is_object(),
-            "null" => value.is_null(),
-            _ => true,
-        },
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,14 +130,14 @@ mod tests {
         "properties":{"a":{"type":"integer"},"b":{"type":["string","null"]},"d":{"enum":["x","y"]}}}"#;
 
     #[test]
-    fn settings_are_checked_against_the_first_level_of_the_schema() {
+    fn settings_are_checked_against_the_schema() {
         for good in [
             r#"{"a":1}"#,
             r#"{"a":1,"b":null}"#,
             r#"{"a":1,"b":"x"}"#,
             r#"{"a":1,"d":"y"}"#,
         ] {
-            assert_eq!(check("p", SCHEMA, good), Ok(()), "{good}");
+            assert_eq!(check_settings_against("p", SCHEMA, good), Ok(()), "{good}");
         }
         let large = format!(r#"{{"a":1}}{}"#, " ".repeat(MAX_SETTINGS));
         for (bad, says) in [
@@ -184,9 +150,29 @@ mod tests {
             (r#"{"a":1,"d":"z"}"#, "`d` must be one of \"x\", \"y\""),
             (&large, "the limit is 65536"),
         ] {
-            let error = check("p", SCHEMA, bad).expect_err(says).to_string();
+            let error = check_settings_against("p", SCHEMA, bad).expect_err(says).to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn settings_of_an_older_version_are_the_plugins_to_check() {
+        let schema =
+            r#"{"x-version":2,"type":"object","additionalProperties":false,"properties":{"a":{"type":"integer"}}}"#;
+        for good in [r#"{"a":1}"#, r#"{"$version":2,"a":1}"#, r#"{"$version":1,"old":[]}"#] {
+            assert_eq!(check_settings_against("p", schema, good), Ok(()), "{good}");
+        }
+        for (bad, says) in [
+            (r#"{"$version":2,"old":[]}"#, "there is no `old`"),
+            (r#"{"$version":3}"#, "from 1 to 2"),
+            (r#"{"$version":0}"#, "from 1 to 2"),
+            (r#"{"$version":"1"}"#, "from 1 to 2"),
+        ] {
+            let error = check_settings_against("p", schema, bad).expect_err(says).to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let unversioned = r#"{"type":"object","additionalProperties":false}"#;
+        assert!(check_settings_against("p", unversioned, r#"{"$version":1}"#).is_err());
     }
 
     #[test]
@@ -202,6 +188,6 @@ mod tests {
 
     #[test]
     fn a_schema_without_rules_takes_any_object() {
-        assert_eq!(check("p", "{}", r#"{"anything":1}"#), Ok(()));
+        assert_eq!(check_settings_against("p", "{}", r#"{"anything":1}"#), Ok(()));
     }
 }

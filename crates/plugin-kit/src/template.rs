@@ -33,7 +33,7 @@ impl Template {
 
     fn description(self) -> &'static str {
         match self {
-            Self::Policy => "Alerts when an agent is killed for memory, and freezes it when that happens often",
+            Self::Policy => "Freezes an agent whose commands fail too often",
             Self::Step => "Writes a short note into an agent's home",
         }
     }
@@ -49,10 +49,6 @@ impl Template {
         files.extend(match self {
             Self::Policy => vec![
                 ("src/lib.rs", include_str!("../templates/policy/lib.rs.in")),
-                (
-                    "src/settings.schema.json",
-                    include_str!("../templates/policy/settings.schema.json"),
-                ),
                 ("cases/first.toml", include_str!("../templates/policy/case.toml")),
             ],
             Self::Step => vec![
@@ -116,7 +112,16 @@ fn check_name(name: &str) -> Result<(), Error> {
         && !name.ends_with('-')
         && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     // Names of crates that a plugin is built from would be taken twice, `test` is cargo's own.
-    let taken = ["test", "core", "std", "alloc", "serde", "clawker-plugin-sdk"].contains(&name);
+    let taken = [
+        "test",
+        "core",
+        "std",
+        "alloc",
+        "serde",
+        "clawker-plugin-sdk",
+        "clawker-plugin-sdk-macros",
+    ]
+    .contains(&name);
     if good && !taken {
         return Ok(());
     }
@@ -147,6 +152,7 @@ mod tests {
             assert_eq!(package.name, "my-plugin");
             assert_eq!(package.workspace, dir.canonicalize().expect("there"));
             assert!(dir.join("sdk/plugin-sdk/wit/policy.wit").is_file());
+            assert!(dir.join("sdk/plugin-sdk-macros/src/lib.rs").is_file());
             let case = file::read(&dir.join("cases/first.toml"), kind).expect("a case");
             assert_eq!(matches!(case, Case::Policy(_)), template == Template::Policy);
             let error = create(&dir, "my-plugin", template, Language::Rust).expect_err("there");

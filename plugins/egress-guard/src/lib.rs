@@ -12,108 +12,69 @@
 
 mod rules;
 
-use clawker_plugin_sdk::policy::{Event, Facts, Fault, Policy, Verdict, Window};
+use clawker_plugin_sdk::policy::{Facts, Verdict};
+use clawker_plugin_sdk::{Settings, policy};
 
-struct EgressGuard;
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Settings)]
 struct Settings {
+    /// So many denials of egress or out-of-memory kills within 60 seconds are too many.
+    #[settings(default = 2, min = 1)]
     threshold: u64,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { threshold: 2 }
-    }
+#[policy(events(EgressDenied, ContainerOom), windows(EgressDenied = 60, ContainerOom = 60))]
+fn egress_guard(facts: &Facts, settings: &Settings, state: &mut rules::State) -> Vec<Verdict> {
+    let in_window = facts.count("EgressDenied").saturating_add(facts.count("ContainerOom"));
+    rules::judge(state, in_window, settings.threshold, &facts.containment)
 }
-
-impl Policy for EgressGuard {
-    const NAME: &str = "egress-guard";
-    const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SETTINGS_SCHEMA: &str = include_str!("settings.schema.json");
-    const EVENTS: &[&str] = &["EgressDenied", "ContainerOom"];
-    const WINDOWS: &[Window] = &[
-        Window {
-            kind: "EgressDenied",
-            seconds: 60,
-        },
-        Window {
-            kind: "ContainerOom",
-            seconds: 60,
-        },
-    ];
-    type Settings = Settings;
-    type State = rules::State;
-
-    fn evaluate(
-        _: &Event,
-        facts: &Facts,
-        settings: &Settings,
-        state: &mut rules::State,
-    ) -> Result<Vec<Verdict>, Fault> {
-        if settings.threshold == 0 {
-            return Err("settings: `threshold` must be 1 or more".into());
-        }
-        let in_window = facts.count("EgressDenied").saturating_add(facts.count("ContainerOom"));
-        Ok(rules::judge(state, in_window, settings.threshold, &facts.containment))
-    }
-}
-
-clawker_plugin_sdk::export_policy!(EgressGuard);
 
 #[cfg(test)]
 mod tests {
-    use clawker_plugin_sdk::policy::WindowCount;
+    use std::time::Duration;
+
+    use clawker_plugin_sdk::events::{ContainerOom, EgressDenied};
+    use clawker_plugin_sdk::test::MockHost;
+    use serde_json::json;
 
     use super::*;
 
-    fn facts(denied: u64, oom: u64) -> Facts {
-        let count = |kind: &str, count| WindowCount {
-            kind: kind.into(),
-            seconds: 60,
-            count,
-        };
-        Facts {
-            counts: vec![count("EgressDenied", denied), count("ContainerOom", oom)],
-            ..Facts::default()
-        }
-    }
-
-    fn event(kind: &str) -> Event {
-        Event {
-            kind: kind.into(),
-            seq: 1,
-            at: 0,
-            agent: Some("clawker.a".into()),
-            body: "{}".into(),
-        }
-    }
-
     #[test]
     fn both_kinds_count_together() {
-        let mut state = rules::State::default();
-        let settings = Settings::default();
-        let mut ask =
-            |kind, facts| EgressGuard::evaluate(&event(kind), &facts, &settings, &mut state).expect("decides");
-        assert_eq!(ask("EgressDenied", facts(1, 0)), []);
-        assert_eq!(ask("ContainerOom", facts(1, 1))[0].action, "lock-network");
+        MockHost::<egress_guard>::new()
+            .happens(&EgressDenied::default())
+            .expect_nothing()
+            .happens(&ContainerOom::default())
+            .expect(["lock-network"])
+            .happens(&ContainerOom::default())
+            .expect_nothing()
+            .happens(&ContainerOom::default())
+            .expect(["freeze"]);
     }
 
     #[test]
-    fn a_threshold_of_zero_is_a_fault() {
-        let settings = Settings { threshold: 0 };
-        let mut state = rules::State::default();
-        assert!(EgressGuard::evaluate(&event("ContainerOom"), &facts(0, 1), &settings, &mut state).is_err());
+    fn what_is_a_minute_ago_does_not_count() {
+        MockHost::<egress_guard>::new()
+            .happens(&EgressDenied::default())
+            .repeat(3, Duration::from_secs(60))
+            .expect_nothing();
     }
 
     #[test]
-    fn the_schema_names_what_the_settings_have() {
-        let schema: serde_json::Value = serde_json::from_str(EgressGuard::SETTINGS_SCHEMA).expect("JSON");
-        assert_eq!(
-            schema["properties"]["threshold"]["default"],
-            Settings::default().threshold
-        );
-        assert!(serde_json::from_str::<Settings>(r#"{"treshold":1}"#).is_err());
+    fn a_repeat_after_a_release_freezes() {
+        MockHost::<egress_guard>::new()
+            .happens(&EgressDenied::default())
+            .repeat(2, Duration::from_secs(1))
+            .expect(["lock-network"])
+            .released()
+            .happens(&EgressDenied::default())
+            .repeat(2, Duration::from_secs(1))
+            .expect(["lock-network", "freeze"]);
+    }
+
+    #[test]
+    fn settings_that_it_does_not_know_are_refused() {
+        assert!(MockHost::<egress_guard>::refuses(json!({"threshold": 0})).contains("must be at least 1"));
+        assert!(MockHost::<egress_guard>::refuses(json!({"treshold": 1})).contains("unknown field"));
+        assert_eq!(Settings::default().threshold, 2);
     }
 }

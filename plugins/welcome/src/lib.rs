@@ -2,64 +2,50 @@
 //!
 //! Without a command it needs nothing of the image, not even a shell, so it works in one made `FROM scratch`.
 
-use clawker_plugin_sdk::step::{Command, Container, Context, Failure, File, Step};
+use clawker_plugin_sdk::step::{Command, Container, Context, Failure, File};
+use clawker_plugin_sdk::{Settings, step};
 
-struct Welcome;
-
-#[derive(Debug, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Settings)]
 struct Settings {
+    /// Where the greeting is written, absolute.
+    #[settings(default = "/etc/clawker-welcome")]
     path: String,
+    /// A command to run after that, program and arguments; it must end with exit code 0.
+    #[settings(default)]
     command: Vec<String>,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            path: "/etc/clawker-welcome".into(),
-            command: Vec::new(),
-        }
-    }
+#[step]
+fn welcome(context: &Context, settings: Settings, container: &mut impl Container) -> Result<String, Failure> {
+    let greeting = format!("welcome, {}; this is start {}\n", context.agent, context.start);
+    container.write_file(File::new(&settings.path, greeting).owner("0:0"))?;
+    let wrote = format!("wrote {}", settings.path);
+    let Some(program) = settings.command.first().cloned() else {
+        return Ok(wrote);
+    };
+    container
+        .exec(Command::new(settings.command))?
+        .success()
+        .map_err(|why| Failure::new(format!("{program}: {why}")))?;
+    Ok(format!("{wrote}, ran {program}"))
 }
-
-impl Step for Welcome {
-    const NAME: &str = "welcome";
-    const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SETTINGS_SCHEMA: &str = include_str!("settings.schema.json");
-    type Settings = Settings;
-
-    fn run(context: &Context, settings: Settings, container: &mut impl Container) -> Result<String, Failure> {
-        let greeting = format!("welcome, {}; this is start {}\n", context.agent, context.start);
-        container.write_file(File::new(&settings.path, greeting).owner("0:0"))?;
-        let wrote = format!("wrote {}", settings.path);
-        let Some(program) = settings.command.first().cloned() else {
-            return Ok(wrote);
-        };
-        container
-            .exec(Command::new(settings.command))?
-            .success()
-            .map_err(|why| Failure::new(format!("{program}: {why}")))?;
-        Ok(format!("{wrote}, ran {program}"))
-    }
-}
-
-clawker_plugin_sdk::export_step!(Welcome);
 
 #[cfg(test)]
 mod tests {
     use clawker_plugin_sdk::step::{EffectError, Output, TestContainer};
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn settings(json: &str) -> Settings {
-        serde_json::from_str(json).expect("settings")
+    fn run(container: &mut TestContainer, settings: Value) -> Result<String, Failure> {
+        container.run::<welcome>(&Context::of("clawker.p.a"), settings)
     }
 
     #[test]
     fn by_default_it_writes_a_file_and_runs_nothing() {
         let mut container = TestContainer::default();
-        let said = Welcome::run(&Context::of("clawker.p.a"), settings("{}"), &mut container).expect("runs");
-        assert_eq!(said, "wrote /etc/clawker-welcome");
+        let said = run(&mut container, json!({}));
+        assert_eq!(said, Ok("wrote /etc/clawker-welcome".into()));
         assert_eq!(
             container.files["/etc/clawker-welcome"],
             b"welcome, clawker.p.a; this is start 1\n"
@@ -70,9 +56,8 @@ mod tests {
     #[test]
     fn a_command_runs_after_the_file_is_there() {
         let mut container = TestContainer::default();
-        let settings = settings(r#"{"path":"/w","command":["touch","/x"]}"#);
-        let said = Welcome::run(&Context::of("clawker.a"), settings, &mut container).expect("runs");
-        assert_eq!(said, "wrote /w, ran touch");
+        let said = run(&mut container, json!({"path": "/w", "command": ["touch", "/x"]}));
+        assert_eq!(said, Ok("wrote /w, ran touch".into()));
         assert_eq!(container.commands[0].argv, ["touch", "/x"]);
     }
 
@@ -87,11 +72,7 @@ mod tests {
             outputs: vec![output],
             ..Default::default()
         };
-        let failed = Welcome::run(
-            &Context::of("clawker.a"),
-            settings(r#"{"command":["x"]}"#),
-            &mut container,
-        );
+        let failed = run(&mut container, json!({"command": ["x"]}));
         assert_eq!(failed, Err(Failure::new("x: exit code 4: no (exit_nonzero)")));
     }
 
@@ -105,23 +86,11 @@ mod tests {
             broken: Some(broken),
             ..Default::default()
         };
-        let failed = Welcome::run(&Context::of("clawker.a"), settings("{}"), &mut container);
-        assert_eq!(failed, Err(Failure::new("read-only (denied)")));
+        assert_eq!(run(&mut container, json!({})), Err(Failure::new("read-only (denied)")));
     }
 
     #[test]
-    fn the_schema_names_what_the_settings_have() {
-        let schema: serde_json::Value = serde_json::from_str(Welcome::SETTINGS_SCHEMA).expect("JSON");
-        let properties = schema["properties"].as_object().expect("properties");
-        let defaults: serde_json::Map<_, _> = properties
-            .iter()
-            .map(|(key, property)| (key.clone(), property["default"].clone()))
-            .collect();
-        let read: Settings = serde_json::from_value(defaults.into()).expect("the schema's defaults are settings");
-        assert_eq!(
-            (read.path, read.command),
-            (Settings::default().path, Settings::default().command)
-        );
-        assert!(serde_json::from_str::<Settings>(r#"{"pth":"/x"}"#).is_err());
+    fn a_setting_that_it_does_not_know_fails_the_step() {
+        assert!(run(&mut TestContainer::default(), json!({"pth": "/x"})).is_err());
     }
 }
