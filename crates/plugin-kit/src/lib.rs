@@ -24,3 +24,8 @@ pub mod words;
 pub use clawker_plugin_build::Error as BuildError;
 pub use error::Error;
 pub use sandbox::Sandbox;
+
+/// The examples of the SDK's reference are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/plugins/sdk.md")]
+struct SdkReference;

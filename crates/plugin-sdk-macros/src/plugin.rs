@@ -6,7 +6,8 @@ mod arguments;
 mod parameters;
 
 use proc_macro2::TokenStream;
-use quote::quote;
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Error, ItemFn, Result};
 
 pub use arguments::Arguments;
@@ -102,6 +103,9 @@ fn body(kind: Kind, arguments: &Arguments, function: &ItemFn, parameters: &[Para
                 _ => None,
             });
             let state = state.unwrap_or_else(|| quote!(()));
+            // Where an answer that is none is reported.
+            let span = function.sig.output.span();
+            let answer = quote_spanned!(span=> ::clawker_plugin_sdk::policy::Answer::verdicts(#name(#(#given),*)));
             quote! {
                 impl ::clawker_plugin_sdk::policy::Policy for #name {
                     #common
@@ -119,7 +123,7 @@ fn body(kind: Kind, arguments: &Arguments, function: &ItemFn, parameters: &[Para
                         ::std::vec::Vec<::clawker_plugin_sdk::policy::Verdict>,
                         ::clawker_plugin_sdk::policy::Fault,
                     > {
-                        ::clawker_plugin_sdk::policy::Answer::verdicts(#name(#(#given),*))
+                        #answer
                     }
                 }
                 ::clawker_plugin_sdk::export_policy!(#name);

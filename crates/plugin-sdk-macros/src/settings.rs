@@ -1,10 +1,10 @@
 //! `#[derive(Settings)]`: serde's traits, a JSON Schema and bounds, from one definition.
 //!
 //! ```text
-//! struct ──► a hidden twin with serde's derives (`remote`), so that reading, defaults and names are serde's
+//! struct ──► a hidden twin with serde's derives, so that reading, defaults and names are serde's
 //!        ──► Deserialize = the twin's, then each field's bounds, then `check`
 //!        ──► Shape (its JSON Schema), SettingsSchema (version, migration), Default if every field has one
-//! enum   ──► the same twin, and a Shape that lists the words
+//! enum   ──► such a twin, and a Shape that lists the words
 //! ```
 
 mod attributes;
@@ -12,7 +12,6 @@ mod choice;
 mod object;
 
 use proc_macro2::TokenStream;
-use quote::quote;
 use syn::{Attribute, Data, DeriveInput, Error, Expr, ExprLit, Fields, Lit, Meta, Result};
 
 use attributes::OfType;
@@ -35,24 +34,6 @@ pub fn derive(item: &DeriveInput) -> Result<TokenStream> {
         },
         Data::Enum(data) => choice::derive(item, &of_type, data),
         Data::Union(_) => Err(Error::new_spanned(&item.ident, "settings are a struct or an enum")),
-    }
-}
-
-/// Reading through the twin `Written`, which is in scope where this is put.
-fn serde(of: &syn::Ident, after: TokenStream) -> TokenStream {
-    quote! {
-        impl<'de> serde::Deserialize<'de> for #of {
-            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> ::core::result::Result<Self, D::Error> {
-                let read = Written::deserialize(from)?;
-                #after
-                ::core::result::Result::Ok(read)
-            }
-        }
-        impl serde::Serialize for #of {
-            fn serialize<S: serde::Serializer>(&self, to: S) -> ::core::result::Result<S::Ok, S::Error> {
-                Written::serialize(self, to)
-            }
-        }
     }
 }
 

@@ -55,7 +55,7 @@
 /// # What is refused
 ///
 /// A kind that there isn't:
-/// ```compile_fail,E0412
+/// ```compile_fail
 /// # use clawker_plugin_sdk::{policy, policy::Verdict};
 /// #[policy(events(ExecExitted))]
 /// fn p() -> Option<Verdict> { None }

@@ -82,12 +82,14 @@
 //! ```
 
 mod bounds;
+mod schema;
 mod shape;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use bounds::{Bounds, Length, Number};
+pub use schema::Schema;
 pub use shape::{Object, Shape, choice};
 
 use crate::policy::Fault;
@@ -96,6 +98,10 @@ use crate::policy::Fault;
 pub const VERSION_KEY: &str = "$version";
 
 /// Settings with a schema; `#[derive(Settings)]` on a struct implements it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no schema",
+    note = "derive `Settings` for it, or give the attribute a `schema = \"…\"` by hand"
+)]
 pub trait SettingsSchema: Shape + DeserializeOwned {
     /// Goes up when older settings would be refused or mean something else.
     const VERSION: u32 = 1;
@@ -108,30 +114,35 @@ pub trait SettingsSchema: Shape + DeserializeOwned {
     /// The JSON Schema: what the host checks settings by, and what documentation and forms are made of. Its `x-version`
     /// is [`VERSION`](Self::VERSION).
     fn schema() -> String {
-        let mut shape = Self::shape();
-        if let Value::Object(fields) = &mut shape {
-            fields.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
-            fields.insert("x-version".into(), Self::VERSION.into());
-        }
-        shape.to_string()
+        Self::shape().versioned(Self::VERSION).to_string()
     }
 
     /// The settings that a JSON object holds, migrated where it says that they are older.
     fn read(json: &str) -> Result<Self, Fault> {
         let wrong = |error: serde_json::Error| format!("settings: {error}");
-        if !json.contains(VERSION_KEY) {
-            return Ok(serde_json::from_str(json).map_err(wrong)?);
-        }
-        let mut given: Value = serde_json::from_str(json).map_err(wrong)?;
-        let said = given.as_object_mut().and_then(|fields| fields.remove(VERSION_KEY));
-        let version = said.map_or(Some(Self::VERSION), |said| said.as_u64()?.try_into().ok());
-        let current = match version {
-            Some(version) if version == Self::VERSION => given,
-            Some(from @ 1..) if from < Self::VERSION => {
-                Self::migrate(from, given).map_err(|error| format!("settings of version {from}: {error}"))?
+        if json.contains(VERSION_KEY) {
+            let said: Said = serde_json::from_str(json).map_err(wrong)?;
+            let version = said.version.unwrap_or(Self::VERSION);
+            if !(1..=Self::VERSION).contains(&version) {
+                return Err(format!("settings: `{VERSION_KEY}` is 1 to {}", Self::VERSION).into());
             }
-            _ => return Err(format!("settings: `{VERSION_KEY}` is 1 to {}", Self::VERSION).into()),
-        };
-        Ok(serde_json::from_value(current).map_err(wrong)?)
+            if version < Self::VERSION {
+                let mut old: Value = serde_json::from_str(json).map_err(wrong)?;
+                if let Value::Object(fields) = &mut old {
+                    fields.remove(VERSION_KEY);
+                }
+                let migrated = Self::migrate(version, old);
+                let migrated = migrated.map_err(|error| format!("settings of version {version}: {error}"))?;
+                return Ok(serde_json::from_value(migrated).map_err(wrong)?);
+            }
+        }
+        Ok(serde_json::from_str(json).map_err(wrong)?)
     }
+}
+
+/// Of which version settings say that they are.
+#[derive(serde::Deserialize)]
+struct Said {
+    #[serde(rename = "$version")]
+    version: Option<u32>,
 }

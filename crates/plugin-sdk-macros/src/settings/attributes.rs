@@ -1,6 +1,7 @@
 //! `#[settings(…)]` on a type, a field and a variant.
 
 use syn::meta::ParseNestedMeta;
+use syn::parse::{Parse, ParseStream};
 use syn::{Attribute, Expr, Lit, LitInt, LitStr, Path, Result, Token};
 
 /// On the type.
@@ -53,11 +54,37 @@ impl OfType {
 pub struct OfField {
     pub default: Option<Initial>,
     pub rename: Option<LitStr>,
-    pub min: Option<Expr>,
-    pub max: Option<Expr>,
-    pub min_len: Option<Expr>,
-    pub max_len: Option<Expr>,
+    pub min: Option<Figure>,
+    pub max: Option<Figure>,
+    pub min_len: Option<LitInt>,
+    pub max_len: Option<LitInt>,
     pub secret_name: bool,
+}
+
+/// A number as it is written, e.g. `-1.5`.
+pub struct Figure {
+    pub text: String,
+    pub value: f64,
+}
+
+impl Parse for Figure {
+    fn parse(input: ParseStream<'_>) -> Result<Self> {
+        let minus = input.parse::<Option<Token![-]>>()?.is_some();
+        let literal: Lit = input.parse()?;
+        let digits = match &literal {
+            Lit::Int(number) => number.base10_digits(),
+            Lit::Float(number) => number.base10_digits(),
+            _ => {
+                return Err(syn::Error::new(
+                    literal.span(),
+                    "a number is expected, e.g. `1` or `-0.5`",
+                ));
+            }
+        };
+        let text = if minus { format!("-{digits}") } else { digits.to_owned() };
+        let value = text.parse().map_err(|error| syn::Error::new(literal.span(), error))?;
+        Ok(Self { text, value })
+    }
 }
 
 /// What a field is where nothing is written.

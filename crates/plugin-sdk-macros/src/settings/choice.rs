@@ -29,7 +29,6 @@ pub fn derive(item: &DeriveInput, of_type: &OfType, data: &DataEnum) -> Result<T
     }
     let remote = name.to_string();
     let about = super::documentation(&item.attrs);
-    let serde = super::serde(name, quote!());
     Ok(quote! {
         const _: () = {
             use ::clawker_plugin_sdk::__private::serde;
@@ -40,10 +39,20 @@ pub fn derive(item: &DeriveInput, of_type: &OfType, data: &DataEnum) -> Result<T
                 #(#[serde(rename = #words)] #idents,)*
             }
 
-            #serde
+            impl<'de> serde::Deserialize<'de> for #name {
+                fn deserialize<D: serde::Deserializer<'de>>(from: D) -> ::core::result::Result<Self, D::Error> {
+                    Written::deserialize(from)
+                }
+            }
+
+            impl serde::Serialize for #name {
+                fn serialize<S: serde::Serializer>(&self, to: S) -> ::core::result::Result<S::Ok, S::Error> {
+                    Written::serialize(self, to)
+                }
+            }
 
             impl ::clawker_plugin_sdk::settings::Shape for #name {
-                fn shape() -> ::clawker_plugin_sdk::__private::serde_json::Value {
+                fn shape() -> ::clawker_plugin_sdk::settings::Schema {
                     ::clawker_plugin_sdk::settings::choice(#about, &[#(#words),*])
                 }
             }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Bounds;
+use super::schema::Schema;
 
 /// A type that settings may have, with the JSON Schema of its values: `bool`, integers, `f64`, `String`, addresses,
 /// `Option`, `Vec`, `BTreeMap<String, _>`, any JSON, and what derives [`Settings`](macro@crate::Settings).
@@ -24,57 +25,63 @@ pub trait Shape {
     /// ```
     /// use clawker_plugin_sdk::settings::Shape;
     ///
-    /// assert_eq!(<Vec<u8>>::shape().to_string(), r#"{"items":{"maximum":255,"minimum":0,"type":"integer"},"type":"array"}"#);
+    /// let schema = <Vec<u8>>::shape().to_string();
+    /// assert_eq!(schema, r#"{"type":"array","items":{"type":"integer","minimum":0,"maximum":255}}"#);
     /// ```
-    fn shape() -> Value;
+    fn shape() -> Schema;
 }
 
 macro_rules! shapes {
-    ($($of:ty => $schema:tt)*) => {
+    ($($of:ty: $name:literal $([$min:literal] $([$max:literal])?)?,)*) => {
         $(impl Shape for $of {
-            fn shape() -> Value {
-                json!($schema)
+            fn shape() -> Schema {
+                Schema::of($name)$(.at_least($min)$(.at_most($max))?)?
             }
         })*
     };
 }
 
 shapes! {
-    bool => {"type": "boolean"}
-    String => {"type": "string"}
-    f64 => {"type": "number"}
-    u64 => {"type": "integer", "minimum": 0}
-    i64 => {"type": "integer"}
-    u8 => {"type": "integer", "minimum": 0, "maximum": (u8::MAX)}
-    u16 => {"type": "integer", "minimum": 0, "maximum": (u16::MAX)}
-    u32 => {"type": "integer", "minimum": 0, "maximum": (u32::MAX)}
-    i8 => {"type": "integer", "minimum": (i8::MIN), "maximum": (i8::MAX)}
-    i16 => {"type": "integer", "minimum": (i16::MIN), "maximum": (i16::MAX)}
-    i32 => {"type": "integer", "minimum": (i32::MIN), "maximum": (i32::MAX)}
+    bool: "boolean",
+    String: "string",
+    f64: "number",
+    u64: "integer" ["0"],
+    i64: "integer",
+    u8: "integer" ["0"] ["255"],
+    u16: "integer" ["0"] ["65535"],
+    u32: "integer" ["0"] ["4294967295"],
+    i8: "integer" ["-128"] ["127"],
+    i16: "integer" ["-32768"] ["32767"],
+    i32: "integer" ["-2147483648"] ["2147483647"],
     // The host doesn't check that it is one; reading it does.
-    SocketAddr => {"type": "string"}
-    IpAddr => {"type": "string"}
-    Value => {}
-    Map<String, Value> => {"type": "object"}
+    SocketAddr: "string",
+    IpAddr: "string",
+    Map<String, Value>: "object",
+}
+
+impl Shape for Value {
+    fn shape() -> Schema {
+        Schema::default()
+    }
 }
 
 impl<T: Shape> Shape for Option<T> {
     const OPTIONAL: bool = true;
 
-    fn shape() -> Value {
+    fn shape() -> Schema {
         T::shape()
     }
 }
 
 impl<T: Shape> Shape for Vec<T> {
-    fn shape() -> Value {
-        json!({"type": "array", "items": T::shape()})
+    fn shape() -> Schema {
+        Schema::of("array").of_each(T::shape())
     }
 }
 
 impl<T: Shape> Shape for BTreeMap<String, T> {
-    fn shape() -> Value {
-        json!({"type": "object", "additionalProperties": T::shape()})
+    fn shape() -> Schema {
+        Schema::of("object").of_each(T::shape())
     }
 }
 
@@ -82,12 +89,10 @@ impl<T: Shape> Shape for BTreeMap<String, T> {
 ///
 /// ```
 /// let schema = clawker_plugin_sdk::settings::choice("", &["a", "b"]);
-/// assert_eq!(schema.to_string(), r#"{"enum":["a","b"],"type":"string"}"#);
+/// assert_eq!(schema.to_string(), r#"{"type":"string","enum":["a","b"]}"#);
 /// ```
-pub fn choice(about: &str, words: &[&str]) -> Value {
-    let mut schema = json!({"type": "string", "enum": words});
-    describe(&mut schema, about);
-    schema
+pub fn choice(about: &'static str, words: &'static [&'static str]) -> Schema {
+    Schema::of("string").about(about).one_of(words)
 }
 
 /// Collects the schema of an object; what the derive writes for a struct.
@@ -96,13 +101,13 @@ pub fn choice(about: &str, words: &[&str]) -> Value {
 /// use clawker_plugin_sdk::settings::{Bounds, Object};
 ///
 /// let mut object = Object::new("Where to look.");
-/// object.key::<String>("path", "Absolute.", None, &Bounds::default(), false);
-/// assert_eq!(object.shape()["required"], serde_json::json!(["path"]));
+/// object.key::<String>("path", "", None, Bounds::default(), false);
+/// assert!(object.shape().to_string().contains(r#""required":["path"]"#));
 /// ```
 #[derive(Debug)]
 pub struct Object {
     about: &'static str,
-    properties: Map<String, Value>,
+    properties: Vec<(&'static str, Schema)>,
     required: Vec<&'static str>,
 }
 
@@ -111,7 +116,7 @@ impl Object {
     pub fn new(about: &'static str) -> Self {
         Self {
             about,
-            properties: Map::new(),
+            properties: Vec::new(),
             required: Vec::new(),
         }
     }
@@ -120,57 +125,28 @@ impl Object {
     pub fn key<T: Shape + Serialize>(
         &mut self,
         name: &'static str,
-        about: &str,
+        about: &'static str,
         default: Option<T>,
-        bounds: &Bounds,
+        bounds: Bounds,
         secret_name: bool,
     ) {
-        let mut schema = T::shape();
-        describe(&mut schema, about);
-        bounds.put(&mut schema);
+        let mut schema = T::shape().about(about).within(bounds);
         if secret_name {
-            *text(&mut schema) = json!("secret-name");
+            schema = schema.naming_secrets();
         }
-        match default {
-            Some(default) => {
-                // A value that isn't JSON, such as NaN, has no place in a schema.
-                if let Ok(default) = serde_json::to_value(default) {
-                    schema["default"] = default;
-                }
-            }
+        // A value that isn't JSON, such as NaN, has no place in a schema.
+        match default.map(|default| serde_json::to_string(&default)) {
+            Some(Ok(default)) => schema = schema.or(default),
             None if !T::OPTIONAL => self.required.push(name),
-            None => {}
+            _ => {}
         }
-        self.properties.insert(name.into(), schema);
+        self.properties.push((name, schema));
     }
 
     /// The schema, which allows no other keys.
-    pub fn shape(self) -> Value {
-        let mut schema = json!({
-            "type": "object",
-            "additionalProperties": false,
-            "properties": self.properties,
-        });
-        if !self.required.is_empty() {
-            schema["required"] = json!(self.required);
-        }
-        describe(&mut schema, self.about);
-        schema
+    pub fn shape(self) -> Schema {
+        Schema::of("object")
+            .about(self.about)
+            .with(self.properties, self.required)
     }
-}
-
-fn describe(schema: &mut Value, about: &str) {
-    if !about.is_empty() {
-        schema["description"] = about.into();
-    }
-}
-
-/// The `format` of the texts in a list, in a map, or of the text itself.
-fn text(schema: &mut Value) -> &mut Value {
-    let inside = match schema["type"].as_str() {
-        Some("array") => "items",
-        Some("object") => "additionalProperties",
-        _ => return &mut schema["format"],
-    };
-    text(&mut schema[inside])
 }
