@@ -4,16 +4,13 @@
 //! first asked for.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clawker_model::{Action, Plan, PluginDigest, Step, When};
-use clawker_plugin_host::worker::{Class, HostKey, Workers, WorkersConfig};
+pub use clawker_plugin_host::worker::CodeKey;
+use clawker_plugin_host::worker::{Class, Workers, WorkersConfig};
 use clawker_plugin_host::{Kind, LoadError, Plugin, check_settings, secrets_named};
-
-use zeroize::Zeroizing;
 
 use crate::config::{Config, PolicyConfig, StepConfig};
 use crate::containment::{FailMode, Mode, Policy};
@@ -36,8 +33,6 @@ pub enum PluginsError {
     Load { path: PathBuf, source: LoadError },
     #[error("plugin host: {0}")]
     Host(#[from] clawker_plugin_host::Error),
-    #[error("this host's key for plugins, {}: {source}", path.display())]
-    Key { path: PathBuf, source: std::io::Error },
     #[error("there is no plugin `{name:.80}`: `{name:.80}.wasm` isn't in {}", folder.display())]
     Unknown { name: String, folder: PathBuf },
     #[error("`{key}` names `{name}`, which is a {found} plugin")]
@@ -70,15 +65,14 @@ pub struct Plugins {
 }
 
 impl Plugins {
-    /// Loads what `config` names from `libexec/plugins`.
-    pub fn load(config: &Config, libexec: &Path) -> Result<Self, PluginsError> {
+    /// Loads what `config` names from `libexec/plugins`; `key` vouches for the compiled code that is kept.
+    pub fn load(config: &Config, libexec: &Path, key: CodeKey) -> Result<Self, PluginsError> {
         let accepted: HashSet<PluginDigest> = accepted::ACCEPTED
             .iter()
             .filter_map(|digest| PluginDigest::parse(digest).ok())
             .collect();
         let mut workers = WorkersConfig::of_this_program(accepted);
-        let folder = config.state_dir.join("plugins");
-        workers.kept = Some((folder.join("compiled"), host_key(&folder)?));
+        workers.kept = Some((config.state_dir.join("plugins/compiled"), key));
         let mut plugins = Self {
             host: Arc::new(Workers::new(workers)?),
             folder: libexec.join("plugins"),
@@ -211,40 +205,6 @@ fn to_policy(config: &PolicyConfig, plugin: Arc<Plugin>) -> Result<Policy, Plugi
         fail_mode,
         mode,
     })
-}
-
-/// Length of the key in bytes.
-const KEY: usize = 32;
-
-/// The key that vouches for what this host keeps of plugins; made with the folder when there is none. It is no
-/// identity: with another key everything is compiled anew.
-fn host_key(folder: &Path) -> Result<HostKey, PluginsError> {
-    let path = folder.join("host.key");
-    let wrong = |source| PluginsError::Key {
-        path: path.clone(),
-        source,
-    };
-    match std::fs::read(&path) {
-        Ok(bytes) => match <[u8; KEY]>::try_from(bytes) {
-            Ok(key) => return Ok(HostKey::new(&Zeroizing::new(key))),
-            Err(bytes) => tracing::warn!(path = %path.display(), len = bytes.len(), "not a key, making another"),
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(wrong(error)),
-    }
-    let mut dir = std::fs::DirBuilder::new();
-    dir.recursive(true).mode(0o700).create(folder).map_err(wrong)?;
-    let mut key = Zeroizing::new([0; KEY]);
-    getrandom::fill(key.as_mut()).map_err(|error| wrong(std::io::Error::other(error.to_string())))?;
-    let beside = path.with_extension("new");
-    let mut file = std::fs::OpenOptions::new();
-    file.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = file.open(&beside).map_err(wrong)?;
-    file.write_all(key.as_ref())
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&beside, &path))
-        .map_err(wrong)?;
-    Ok(HostKey::new(&key))
 }
 
 /// The folder of clawkerd and the plugins: the configuration's, `CLAWKER_LIBEXEC`, or beside the program.

@@ -26,7 +26,7 @@ use crate::agent::{Agents, Turns};
 use crate::config::{Config, ConfigError};
 use crate::containment::{self, Deps};
 use crate::core::{Board, Core, now_ms, random_word};
-use crate::plugins::{self, Plugins, PluginsError};
+use crate::plugins::{self, CodeKey, Plugins, PluginsError};
 use crate::world::World;
 use crate::{admin, backup, engine_watch, journal, rotation, signer};
 
@@ -120,7 +120,8 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     // Compiling takes longer than all the rest, and needs nothing of it.
     let loading = {
         let (config, libexec) = (config.clone(), libexec.clone());
-        tokio::task::spawn_blocking(move || Plugins::load(&config, &libexec))
+        let key = CodeKey::new(&store.key_for("compiled-plugins"));
+        tokio::task::spawn_blocking(move || Plugins::load(&config, &libexec, key))
     };
 
     let docker = Docker::connect_to(&config.engine.endpoint(&config.docker_socket))?;
@@ -148,11 +149,13 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
 
     let plugins = Arc::new(loading.await.map_err(StartError::Loading)??);
     let board = Arc::new(Board::new(store.clone()));
+    let (promotions, _promoted) = tokio::sync::mpsc::unbounded_channel();
     let containment = containment::spawn(Deps {
         store: store.clone(),
         netfilter: netfilter.clone(),
         host: plugins.host.clone(),
         policies: plugins.policies.clone(),
+        promotions,
         board: board.clone(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),

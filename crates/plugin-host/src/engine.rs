@@ -14,7 +14,7 @@ use crate::state::{CallState, store};
 use crate::{Error, Unavailable};
 
 /// Calls that run at once; more wait for a place.
-const PLACES: u32 = 16;
+pub(crate) const PLACES: u32 = 16;
 
 /// One engine, the digests that it accepts and the thread behind its wall limits, which ends with it.
 pub struct Host {

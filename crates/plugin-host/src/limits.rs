@@ -68,7 +68,7 @@ pub const MAX_TAKEN: usize = 256;
 /// Seconds of one effect.
 pub const MAX_EFFECT_SECONDS: u32 = 600;
 /// Log lines of one call, and bytes of one line.
-pub const MAX_LOG_LINES: u32 = 64;
+pub const MAX_LOG_LINES: usize = 64;
 pub const MAX_LOG_LINE: usize = 1 << 10;
 
 /// Calls of `log` and `settings` in one call: fuel counts a plugin's own work, and theirs is the host's.

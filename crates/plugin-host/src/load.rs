@@ -29,17 +29,7 @@ impl Host {
         let (said, lines) = self.describe(&code);
         crate::log::tell(digest.as_str().get(..12).unwrap_or_default(), lines);
         let said = Description::check(said.map_err(LoadError::Describe)?, form.kind)?;
-        Ok(Arc::new(Plugin {
-            digest,
-            name: said.name,
-            version: said.version,
-            kind: form.kind,
-            settings_schema: said.settings_schema,
-            events: said.events,
-            windows: said.windows,
-            imports: form.imports,
-            code,
-        }))
+        Ok(Arc::new(Plugin::of(digest, form, said, code)))
     }
 
     /// Code that a compiler of this engine made.

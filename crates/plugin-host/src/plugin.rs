@@ -7,6 +7,7 @@ use clawker_model::{Event, PluginDigest};
 use crate::LoadError;
 use crate::bindings::policy::{PolicyPre, clawker::plugin::types};
 use crate::bindings::step::StepPre;
+use crate::inspect::Form;
 use crate::limits::{MAX_SCHEMA, MAX_WINDOW_SECONDS, MAX_WINDOWS};
 use crate::state::CallState;
 use crate::worker::Remote;
@@ -49,6 +50,23 @@ pub(crate) enum Code {
     Policy(PolicyPre<CallState>),
     /// In a process of [`Workers`](crate::worker::Workers).
     Worker(Remote),
+}
+
+impl Plugin {
+    /// Of a component's digest and form, and of what it said of itself.
+    pub(crate) fn of(digest: PluginDigest, form: Form, said: Description, code: Code) -> Self {
+        Self {
+            digest,
+            name: said.name,
+            version: said.version,
+            kind: form.kind,
+            settings_schema: said.settings_schema,
+            events: said.events,
+            windows: said.windows,
+            imports: form.imports,
+            code,
+        }
+    }
 }
 
 impl fmt::Debug for Plugin {

@@ -17,6 +17,8 @@ use crate::{Host, Plugin, Unavailable};
 /// it would be fed by itself.
 const NOT_OFFERED: &[&str] = &[
     "PolicyDecided",
+    "PolicyLoaded",
+    "PolicyUnloaded",
     "ContainmentAsked",
     "ActionIntended",
     "ActionApplied",

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clawker_model::{FullName, PluginDigest};
-use clawker_plugin_host::worker::{Class, HostKey, Workers, WorkersConfig};
+use clawker_plugin_host::worker::{Class, CodeKey, Workers, WorkersConfig};
 use clawker_plugin_host::{
     Facts, LoadError, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepContext, StepTurn, Unavailable,
     WindowCount, digest,
@@ -275,7 +275,7 @@ fn a_second_start_compiles_nothing() {
     let dir = tempfile::tempdir().expect("folder");
     let start = || {
         let mut config = config(&[]);
-        config.kept = Some((dir.path().to_owned(), HostKey::new(&[7; 32])));
+        config.kept = Some((dir.path().to_owned(), CodeKey::new(&[7; 32])));
         let workers = Workers::new(config).expect("workers");
         let plugin = workers.load(&guard, Class::ThirdParty).expect("loads");
         assert!(ask(&workers, &plugin, 1).is_ok());

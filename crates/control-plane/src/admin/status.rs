@@ -15,7 +15,6 @@ use clawker_wire::admin::{AgentView, PluginView, Status, Subsystem};
 use super::error::Fault;
 use super::resolve::Found;
 use crate::agent::{AgentHandle, SessionState};
-use crate::containment::Mode;
 use crate::core::{Core, Degraded};
 
 /// All agents, sorted by project and name; without `all`, those that run.
@@ -126,11 +125,7 @@ fn advice(subsystem: &str) -> &'static str {
 fn plugins(core: &Core) -> Vec<PluginView> {
     let mode = |name: &str| {
         let policy = core.plugins.policies.iter().find(|policy| policy.name == name);
-        match policy.map(|policy| policy.mode) {
-            Some(Mode::Enforce) => "enforce",
-            Some(Mode::Monitor) => "monitor",
-            None => "",
-        }
+        policy.map_or("", |policy| policy.mode.word())
     };
     let view = |(name, plugin): (&String, &std::sync::Arc<clawker_plugin_host::Plugin>)| PluginView {
         name: plugin.name.clone(),

@@ -3,15 +3,16 @@
 //! The order matters: the engine opens what it needs to reset memory fast, the threads are made, then the process gives
 //! everything up (`sandbox`), and only then it sees the first byte of a plugin.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::channel::{self, MAX_MESSAGE};
-use super::link::receive_with;
+use clawker_proc::fdpass::MAX_FDS;
+
+use super::channel::{self, MAX_COMMAND, MAX_MESSAGE, receive_with};
 use super::proto::{self, Begin, NotLoaded, Reply, Request};
 use super::{COMPILER, WORKER, compile, sandbox};
 use crate::bindings::policy::clawker::plugin::types;
@@ -22,6 +23,7 @@ use crate::{Host, Kind, Unavailable};
 const MAX_CODE: usize = MAX_MESSAGE;
 
 type Codes = RwLock<HashMap<u64, Arc<Code>>>;
+type Prepared = (Arc<Host>, Arc<Codes>, Vec<String>);
 
 /// Runs as a child if this process was started as one, to its end. A program calls it before anything else.
 pub fn run() -> Option<ExitCode> {
@@ -36,7 +38,7 @@ pub fn run() -> Option<ExitCode> {
         Ok(fd) => UnixStream::from(fd),
         Err(_) => return Some(ExitCode::FAILURE),
     };
-    // Nobody reads what it says: its output is closed, and a reason that matters is in an answer.
+    // Nobody reads what it prints: a reason is in an answer.
     Some(match run(socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -44,18 +46,31 @@ pub fn run() -> Option<ExitCode> {
 }
 
 fn serve(control: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
-    let Some((begin, channels)) = receive_with::<Begin>(&control, clawker_proc::fdpass::MAX_FDS)? else {
+    let Some((begin, channels)) = receive_with(&control, MAX_COMMAND, MAX_FDS)? else {
         return Ok(());
     };
+    let (host, codes, without) = match prepare(&begin, channels) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let why = error.to_string();
+            return Ok(channel::send(&control, &Reply::NotReady { why })?);
+        }
+    };
+    channel::send(&control, &Reply::Ready { without })?;
+    while let Some((request, fds)) = receive_with(&control, MAX_COMMAND, 1)? {
+        let reply = command(&host, &codes, request, fds).ok_or("not a command")?;
+        channel::send(&control, &reply)?;
+    }
+    Ok(())
+}
+
+/// The engine, the threads, and then no rights any more, but for those that couldn't be given up.
+fn prepare(begin: &Begin, channels: Vec<OwnedFd>) -> Result<Prepared, Box<dyn std::error::Error>> {
     if channels.len() != begin.channels as usize {
         return Err("a channel is missing".into());
     }
     let mut without = sandbox::leave_network();
-    let host = Arc::new(Host::with_limits(
-        std::collections::HashSet::new(),
-        begin.policy,
-        begin.step,
-    )?);
+    let host = Arc::new(Host::with_limits(HashSet::new(), begin.policy, begin.step)?);
     let codes = Arc::new(Codes::default());
     for (n, channel) in channels.into_iter().enumerate() {
         let (host, codes) = (host.clone(), codes.clone());
@@ -68,12 +83,7 @@ fn serve(control: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
             })?;
     }
     without.extend(sandbox::confine(sandbox::For::Calls)?);
-    channel::send(&control, &Reply::Ready { without })?;
-    while let Some((request, fds)) = receive_with(&control, 1)? {
-        let reply = command(&host, &codes, request, fds).ok_or("not a command")?;
-        channel::send(&control, &reply)?;
-    }
-    Ok(())
+    Ok((host, codes, without))
 }
 
 fn command(host: &Host, codes: &Codes, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {

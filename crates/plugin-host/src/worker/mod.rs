@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clawker_model::PluginDigest;
 
 pub use child::run as run_child;
-pub use kept::HostKey;
+pub use kept::CodeKey;
 use kept::Kept;
 use link::{Link, Loaded};
 
@@ -43,8 +43,7 @@ use crate::policy::{answer, event, facts};
 use crate::{Error, Limits, LoadError, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepTurn, Unavailable};
 
 /// Under whose name a plugin runs: plugins of different classes share no process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Of this release.
     BuiltIn,
@@ -63,7 +62,7 @@ pub struct WorkersConfig {
     /// A program that calls [`run_child`] when its first argument is [`WORKER`] or [`COMPILER`].
     pub program: PathBuf,
     /// Where compiled code is kept, and the key that vouches for it; without it everything is compiled anew.
-    pub kept: Option<(PathBuf, HostKey)>,
+    pub kept: Option<(PathBuf, CodeKey)>,
     /// The digests that are accepted as this release's own.
     pub built_in: HashSet<PluginDigest>,
     pub policy: Limits,
@@ -137,21 +136,29 @@ impl Workers {
             kind: form.kind,
             code,
         });
-        let link = self.link(class).map_err(LoadError::Describe)?;
-        let said = link.load(&loaded)?;
-        let said = Description::check(said, form.kind)?;
-        self.state(class).loaded.insert(handle, loaded);
-        Ok(Arc::new(Plugin {
+        let said = self.hold(class, &loaded)?;
+        Ok(Arc::new(Plugin::of(
             digest,
-            name: said.name,
-            version: said.version,
-            kind: form.kind,
-            settings_schema: said.settings_schema,
-            events: said.events,
-            windows: said.windows,
-            imports: form.imports,
-            code: Code::Worker(Remote { class, handle }),
-        }))
+            form,
+            said,
+            Code::Worker(Remote { class, handle }),
+        )))
+    }
+
+    /// Puts the code into the class's worker, whichever that is in the end. What it says of itself, checked; one that says
+    /// something wrong isn't held.
+    fn hold(&self, class: Class, loaded: &Arc<Loaded>) -> Result<Description, LoadError> {
+        loop {
+            let link = self.link(class).map_err(LoadError::Describe)?;
+            let said =
+                Description::check(link.load(loaded)?, loaded.kind).inspect_err(|_| link.unload(loaded.handle))?;
+            let mut state = self.state(class);
+            // Else another worker came meanwhile, which doesn't have it.
+            if state.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, &link)) {
+                state.loaded.insert(loaded.handle, loaded.clone());
+                return Ok(said);
+            }
+        }
     }
 
     /// Forgets a plugin's code once no call needs it.
@@ -167,7 +174,7 @@ impl Workers {
         }
     }
 
-    /// Process ids of the workers that run, for people and tests.
+    /// Process ids of the workers that run.
     pub fn pids(&self) -> HashMap<Class, u32> {
         let pid = |class| {
             Some((

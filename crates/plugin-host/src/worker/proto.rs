@@ -81,6 +81,10 @@ pub enum Reply {
     Ready {
         without: Vec<String>,
     },
+    /// It couldn't be confined, say, and has seen nothing of a plugin.
+    NotReady {
+        why: String,
+    },
     Loaded(Result<types::Description, NotLoaded>),
     Unloaded,
     Decided {
