@@ -49,6 +49,7 @@ const EDGES: [(&str, u8, &[&str]); 20] = [
             "clawker-model",
             "clawker-netfilter",
             "clawker-plugin-host",
+            "clawker-plugin-package",
             "clawker-proc",
             "clawker-store",
             "clawker-wire",

@@ -14,14 +14,15 @@ const POLICY: &[&str] = &["log", "settings"];
 const STEP: &[&str] = &["log", "settings", "exec", "write-file", "read-file", "secrets"];
 
 /// What a component is, by its form.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Form {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
     pub kind: Kind,
     /// Permissions that it asks for, e.g. `exec`, sorted.
     pub imports: Vec<String>,
 }
 
-pub(crate) fn inspect(bytes: &[u8]) -> Result<Form, LoadError> {
+/// Reads it. Nothing of it runs.
+pub fn inspect(bytes: &[u8]) -> Result<Form, LoadError> {
     if bytes.len() > MAX_COMPONENT {
         return Err(LoadError::TooLarge { len: bytes.len() });
     }

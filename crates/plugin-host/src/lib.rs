@@ -37,6 +37,7 @@ mod bindings;
 pub use digest::{DigestsError, digest, parse_digests};
 pub use engine::Host;
 pub use error::{Error, LoadError, Unavailable};
+pub use inspect::{Form, inspect};
 pub use limits::Limits;
 pub use note::{note, note_result};
 pub use plugin::{Kind, Plugin, Window};

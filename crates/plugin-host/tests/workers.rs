@@ -222,7 +222,8 @@ fn hostile_policies_harm_nobody_in_their_worker() {
             facts: Facts::default(),
             state: String::new(),
         });
-        workers.unload(&plugin);
+        drop(plugin);
+        workers.sweep();
         answer.expect_err("it is hostile")
     };
     assert_eq!(says("(loop (br 0)) (i32.const 0)"), Unavailable::Fuel);
@@ -240,7 +241,8 @@ fn a_plugin_that_was_unloaded_is_missing() {
     let guard = guests::first_party("egress-guard");
     let workers = workers();
     let plugin = workers.load(&guard, Class::ThirdParty).expect("loads");
-    workers.unload(&plugin);
+    drop(plugin);
+    workers.sweep();
     assert_eq!(ask(&workers, &plugin, 1).expect_err("unloaded"), Unavailable::Missing);
 }
 

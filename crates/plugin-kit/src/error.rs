@@ -31,6 +31,8 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] clawker_plugin_package::KeyError),
     #[error(transparent)]
+    Manifest(#[from] clawker_plugin_package::ManifestError),
+    #[error(transparent)]
     Signature(#[from] clawker_plugin_package::SignatureError),
     #[error("{0}")]
     Unusable(String),

@@ -1,5 +1,6 @@
 //! An author's project: `plugin.toml`, and what cargo says of the package beside it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,7 +19,7 @@ pub struct PluginToml {
     pub plugin: About,
     /// Parameters of the permissions, by interface; which interfaces there are is the component's to say.
     #[serde(default)]
-    pub asks: toml::Table,
+    pub asks: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     pub limits: LimitsAsked,
     #[serde(default)]
@@ -43,6 +44,14 @@ pub struct About {
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     Rust,
+}
+
+impl Language {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+        }
+    }
 }
 
 /// `[limits]`: bytes and units of fuel, where the world's defaults don't do.

@@ -92,7 +92,11 @@ pub struct Workers {
     config: WorkersConfig,
     kept: Kept,
     classes: HashMap<Class, Mutex<State>>,
+    gone: Gone,
 }
+
+/// Handles of plugins that nobody has any more, and whose code their workers still hold.
+type Gone = Arc<Mutex<Vec<(Class, u64)>>>;
 
 /// One class: its process, if there is one, and what it has to hold.
 #[derive(Default)]
@@ -106,6 +110,15 @@ pub(crate) struct Remote {
     class: Class,
     /// Random, so that no answer of another plugin can be taken for one of this.
     handle: u64,
+    gone: Gone,
+}
+
+impl Drop for Remote {
+    /// To tell the worker would block: [`Workers::sweep`] does.
+    fn drop(&mut self) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.push((self.class, self.handle));
+    }
 }
 
 impl Workers {
@@ -116,12 +129,14 @@ impl Workers {
             config,
             kept,
             classes: Class::ALL.map(|class| (class, Mutex::default())).into(),
+            gone: Gone::default(),
         })
     }
 
     /// Checks a component, compiles it unless that was done before, and asks it what it is. Whether to trust it is the
     /// caller's to know, but a component is only run as this release's own if its digest is among them.
     pub fn load(&self, bytes: &[u8], class: Class) -> Result<Arc<Plugin>, LoadError> {
+        self.sweep();
         let form = inspect(bytes)?;
         let digest = crate::digest(bytes);
         if class == Class::BuiltIn && !self.config.built_in.contains(&digest) {
@@ -141,7 +156,11 @@ impl Workers {
             digest,
             form,
             said,
-            Code::Worker(Remote { class, handle }),
+            Code::Worker(Remote {
+                class,
+                handle,
+                gone: self.gone.clone(),
+            }),
         )))
     }
 
@@ -161,16 +180,18 @@ impl Workers {
         }
     }
 
-    /// Forgets a plugin's code once no call needs it.
-    pub fn unload(&self, plugin: &Plugin) {
-        let Code::Worker(remote) = &plugin.code else { return };
-        let link = {
-            let mut state = self.state(remote.class);
-            state.loaded.remove(&remote.handle);
-            state.link.clone()
-        };
-        if let Some(link) = link.filter(|link| link.is_alive()) {
-            link.unload(remote.handle);
+    /// Lets workers forget the code of plugins that were dropped everywhere. A call has its plugin, so none is under way.
+    pub fn sweep(&self) {
+        let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
+        for (class, handle) in gone {
+            let link = {
+                let mut state = self.state(class);
+                state.loaded.remove(&handle);
+                state.link.clone()
+            };
+            if let Some(link) = link.filter(|link| link.is_alive()) {
+                link.unload(handle);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
 use clawker_plugin_kit::project::Language;
+use clawker_plugin_kit::sign;
 use clawker_plugin_kit::template::{self, Template};
 
-use super::blocking;
+use super::{blocking, development_key};
 use crate::error::CommandError;
 use crate::term::Term;
 use crate::text::plain;
@@ -11,7 +12,8 @@ use crate::text::plain;
 /// Write a new plugin project
 ///
 /// It does something small and sensible, and has its own tests, a first case for `clawker plugin test`, and the plugin
-/// SDK: nothing else of clawker's is needed to work on it.
+/// SDK: nothing else of clawker's is needed to work on it. The first project makes a development key for this machine, with
+/// which `clawker plugin build` signs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -51,8 +53,20 @@ pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
         Kind::Step => Template::Step,
     };
     let Written::Rust = args.language;
-    let (into, name) = (dir.clone(), args.name);
-    let written = blocking(move || template::create(&into, &name, template, Language::Rust)).await?;
+    let (into, name, own) = (dir.clone(), args.name, development_key(term).ok());
+    let (written, made) = blocking(move || {
+        let written = template::create(&into, &name, template, Language::Rust)?;
+        let made = match own {
+            Some(own) => sign::development_key(&own)?.1.then_some(own),
+            None => None,
+        };
+        Ok((written, made))
+    })
+    .await?;
+    if let Some(made) = made {
+        let made = made.display();
+        term.remark(&format!("clawker: made a development key, {made}")).await?;
+    }
     if term.settings.json {
         term.object(&serde_json::json!({"dir": dir, "files": written})).await?;
         return Ok(0);

@@ -206,11 +206,12 @@ impl Running<'_> {
         format!("{}/{n}", self.key)
     }
 
-    /// A secret in it that the step's settings don't name. The plugin's host has looked already; what it says is not
-    /// taken on trust.
+    /// What of it the plugin wasn't granted, or a secret that the step's settings don't name. The plugin's host has looked
+    /// for that already; what it says is not taken on trust.
     fn ungranted(&self, effect: &Effect) -> Option<String> {
-        let name = effect.foreign_secret(&self.step.secrets)?;
-        Some(format!("secret `{name}`"))
+        let foreign = effect.foreign_secret(&self.step.secrets);
+        let foreign = foreign.map(|name| format!("secret `{name}`"));
+        foreign.or_else(|| self.ctx.core.plugins.ungranted(&self.step.name, effect))
     }
 
     fn denied(&self, what: &str) -> StepFailed {
