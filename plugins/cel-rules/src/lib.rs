@@ -57,4 +57,6 @@ impl Policy for CelRules {
 clawker_plugin_sdk::export_policy!(CelRules);
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;

@@ -366,3 +366,18 @@ fn the_schema_names_what_the_settings_have() {
         assert!(watched::EVENTS.contains(&window.kind), "{}", window.kind);
     }
 }
+
+#[test]
+fn the_examples_of_the_page_decide_as_it_says() {
+    let examples = page::examples(CelRules::NAME);
+    assert_eq!(examples.len(), 3);
+    for page::Example { settings, lines } in examples {
+        let settings: Settings = serde_json::from_str(&settings).expect("settings");
+        let mut state = Times::default();
+        for page::Line { event, facts, said } in lines {
+            let verdicts = CelRules::evaluate(&event, &facts, &settings, &mut state).expect("decides");
+            assert_eq!(page::words(&verdicts), said, "{event:?}");
+        }
+    }
+    page::check_lists();
+}

@@ -156,4 +156,7 @@ fn failed(what: &str, error: &impl std::fmt::Display) -> String {
 }
 
 #[cfg(test)]
+#[path = "../../cel-rules/src/page.rs"]
+mod page;
+#[cfg(test)]
 mod tests;

@@ -287,3 +287,18 @@ fn the_schema_names_what_the_settings_have() {
     assert!(serde_json::from_str::<Settings>(r#"{"policy":"","rules":[]}"#).is_err());
     assert!(serde_json::from_str::<Settings>("{}").is_err());
 }
+
+#[test]
+fn the_examples_of_the_page_decide_as_it_says() {
+    let examples = page::examples(RegoRules::NAME);
+    assert_eq!(examples.len(), 3);
+    for page::Example { settings, lines } in examples {
+        let settings: Settings = serde_json::from_str(&settings).expect("settings");
+        let mut state = Json::Null;
+        for page::Line { event, facts, said } in lines {
+            let verdicts = RegoRules::evaluate(&event, &facts, &settings, &mut state).expect("decides");
+            assert_eq!(page::words(&verdicts), said, "{event:?}");
+        }
+    }
+    page::check_lists();
+}
