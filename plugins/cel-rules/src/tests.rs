@@ -357,9 +357,10 @@ fn the_schema_names_what_the_settings_have() {
     let properties = schema["properties"]["rules"]["items"]["properties"]
         .as_object()
         .expect("properties");
-    let keys: Vec<&str> = properties.keys().map(String::as_str).collect();
+    let mut keys: Vec<&str> = properties.keys().map(String::as_str).collect();
     let mut known = ["name", "on", "when", "action", "allow", "reason", "times", "within"];
     known.sort_unstable();
+    keys.sort_unstable();
     assert_eq!(keys, known);
     assert!(watched::WINDOWS.len() <= 16);
     for window in watched::WINDOWS {
