@@ -176,9 +176,10 @@ fn links_between_documents_lead_somewhere() {
         expect_none(&format!("dead links in {name}"), &dead_links("", &document(name)));
     }
     for source in sources(&["docs"], ".md") {
+        let folder = source.path.rsplit_once('/').map_or("", |(folder, _)| folder);
         expect_none(
             &format!("dead links in {}", source.path),
-            &dead_links("docs", &source.text),
+            &dead_links(folder, &source.text),
         );
     }
 }
