@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clawker_plugin_sdk::policy::{Event, Facts, Verdict, WindowCount};
+use clawker_plugin_sdk::policy::{Containment, Event, Facts, Network, Processes, Verdict, WindowCount};
 
 use crate::watched;
 
@@ -45,6 +45,18 @@ pub fn words(verdicts: &[Verdict]) -> String {
     match verdicts {
         [] => "nothing".into(),
         some => some.iter().map(word).collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// What a control plane would have done.
+pub fn follow(containment: &mut Containment, verdicts: &[Verdict]) {
+    for verdict in verdicts {
+        match verdict.action {
+            "lock-network" => containment.network = Network::Locked,
+            "freeze" => containment.processes = Processes::Frozen,
+            "kill" => containment.processes = Processes::Killed,
+            _ => {}
+        }
     }
 }
 

@@ -375,9 +375,12 @@ fn the_examples_of_the_page_decide_as_it_says() {
     for page::Example { settings, lines } in examples {
         let settings: Settings = serde_json::from_str(&settings).expect("settings");
         let mut state = Times::default();
-        for page::Line { event, facts, said } in lines {
+        let mut containment = Containment::default();
+        for page::Line { event, mut facts, said } in lines {
+            facts.containment = containment.clone();
             let verdicts = CelRules::evaluate(&event, &facts, &settings, &mut state).expect("decides");
             assert_eq!(page::words(&verdicts), said, "{event:?}");
+            page::follow(&mut containment, &verdicts);
         }
     }
     page::check_lists();
