@@ -101,6 +101,7 @@ const EDGES: [(&str, u8, &[&str]); 20] = [
             "clawker-model",
             "clawker-netfilter",
             "clawker-plugin-host",
+            "clawker-plugin-package",
             "clawker-plugin-sdk",
             "clawker-proc",
             "clawker-sim",

@@ -237,13 +237,18 @@ fn hostile_policies_harm_nobody_in_their_worker() {
 }
 
 #[test]
-fn a_plugin_that_was_unloaded_is_missing() {
+fn code_is_forgotten_when_nobody_has_its_plugin_any_more() {
     let guard = guests::first_party("egress-guard");
     let workers = workers();
     let plugin = workers.load(&guard, Class::ThirdParty).expect("loads");
+    let other = plugin.clone();
     drop(plugin);
     workers.sweep();
-    assert_eq!(ask(&workers, &plugin, 1).expect_err("unloaded"), Unavailable::Missing);
+    assert!(ask(&workers, &other, 1).is_ok(), "somebody has it");
+    assert_eq!(workers.held(), 1);
+    drop(other);
+    workers.sweep();
+    assert_eq!(workers.held(), 0);
 }
 
 #[test]

@@ -24,5 +24,5 @@ pub use key::{KeyError, KeyId, PublicKey, SecretKey};
 pub use lock::{Entry, Lock, LockError, MAX_LOCK, MAX_PLUGINS, OnTrial, Pin};
 pub use manifest::{Asked, Kind, MAX_ASKS, MAX_MANIFEST, Manifest, ManifestError, SECTION, is_name};
 pub use signature::{MAX_SIGNATURE, Signature, SignatureError};
-pub use store::{Faults, MAX_COMPONENT, MAX_STORE, Point, Store, StoreError};
+pub use store::{Faults, MAX_COMPONENT, MAX_STORE, Point, Store, StoreError, digest};
 pub use trust::{Judged, MAX_TRUST, Question, Refused, Signer, Trust, TrustError};

@@ -131,7 +131,7 @@ impl Store {
         if component.len() > MAX_COMPONENT {
             return Err(StoreError::TooLarge(component.len()));
         }
-        let digest = of(component);
+        let digest = digest(component);
         let have: u64 = list(&self.dir.join("blobs"))?
             .iter()
             .filter_map(|path| Some(path.metadata().ok()?.len()))
@@ -151,7 +151,7 @@ impl Store {
     pub fn read(&self, digest: &PluginDigest) -> Result<Vec<u8>, StoreError> {
         let path = self.blob(digest, "wasm");
         let bytes = read_at_most(&path, MAX_COMPONENT)?.ok_or_else(|| StoreError::Missing(digest.clone()))?;
-        if of(&bytes) == *digest {
+        if self::digest(&bytes) == *digest {
             Ok(bytes)
         } else {
             Err(StoreError::Changed(digest.clone()))
@@ -233,7 +233,8 @@ impl Store {
     }
 }
 
-fn of(component: &[u8]) -> PluginDigest {
+/// The digest of a component.
+pub fn digest(component: &[u8]) -> PluginDigest {
     PluginDigest::of(&Sha256::digest(component).into())
 }
 

@@ -195,6 +195,11 @@ impl Workers {
         }
     }
 
+    /// How many plugins' code workers hold.
+    pub fn held(&self) -> usize {
+        Class::ALL.into_iter().map(|class| self.state(class).loaded.len()).sum()
+    }
+
     /// Process ids of the workers that run.
     pub fn pids(&self) -> HashMap<Class, u32> {
         let pid = |class| {

@@ -30,7 +30,7 @@ impl Host {
 
     /// Installs these bytes under that name, as a control plane does.
     fn install(&self, store: &mut Store, name: &str, component: &[u8]) -> Result<PluginDigest, StoreError> {
-        let digest = store.put(component, &Signature::make(&self.author, &of(component)))?;
+        let digest = store.put(component, &Signature::make(&self.author, &super::digest(component)))?;
         let entry = self.entry(name, &digest);
         store.commit(|plugins| {
             let previous = plugins.get(name).map(|before| before.pin.clone());
@@ -93,7 +93,7 @@ fn components_go_when_nothing_names_them_any_more() {
     store.commit(|plugins| drop(plugins.remove("p"))).expect("removes");
     assert_eq!(host.blobs(), 0);
     store
-        .put(b"never committed", &Signature::make(&host.author, &of(b"x")))
+        .put(b"never committed", &Signature::make(&host.author, &super::digest(b"x")))
         .expect("put");
     drop(store);
     host.open().expect("opens");
@@ -181,7 +181,7 @@ fn a_component_over_the_limit_is_not_kept() {
     let host = Host::new();
     let store = host.open().expect("opens");
     let large = vec![0; MAX_COMPONENT + 1];
-    let signature = Signature::make(&host.author, &of(&large));
+    let signature = Signature::make(&host.author, &super::digest(&large));
     assert!(matches!(store.put(&large, &signature), Err(StoreError::TooLarge(_))));
     // A hole counts as what it says it is.
     let filler = host.plugins().join("blobs/filler.wasm");
@@ -189,7 +189,7 @@ fn a_component_over_the_limit_is_not_kept() {
         .and_then(|file| file.set_len(MAX_STORE))
         .expect("made");
     assert!(matches!(
-        store.put(b"x", &Signature::make(&host.author, &of(b"x"))),
+        store.put(b"x", &Signature::make(&host.author, &super::digest(b"x"))),
         Err(StoreError::Full)
     ));
 }
