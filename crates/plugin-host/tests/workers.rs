@@ -38,6 +38,15 @@ fn workers() -> Workers {
 }
 
 fn ask(host: &dyn PolicyHost, plugin: &Arc<Plugin>, denied: u64) -> Result<PolicyReply, Unavailable> {
+    ask_by(r#"{"threshold":1}"#, host, plugin, denied)
+}
+
+fn ask_by(
+    settings: &str,
+    host: &dyn PolicyHost,
+    plugin: &Arc<Plugin>,
+    denied: u64,
+) -> Result<PolicyReply, Unavailable> {
     let count = |kind: &str, count| WindowCount {
         kind: kind.into(),
         seconds: 60,
@@ -45,7 +54,7 @@ fn ask(host: &dyn PolicyHost, plugin: &Arc<Plugin>, denied: u64) -> Result<Polic
     };
     host.evaluate(&PolicyCall {
         plugin: plugin.clone(),
-        settings: r#"{"threshold":1}"#.into(),
+        settings: settings.into(),
         row: &guests::denied(),
         facts: Facts {
             windows: vec![count("EgressDenied", denied), count("ContainerOom", 0)],
@@ -79,6 +88,28 @@ fn a_policy_decides_in_a_worker_as_in_this_process() {
         );
     }
     assert_eq!(ask(&workers, &there, 1).expect("decides").verdicts.len(), 1);
+}
+
+#[test]
+fn the_largest_of_our_policies_decide_in_a_worker_too() {
+    let workers = workers();
+    for (name, settings) in [
+        (
+            "cel-rules",
+            r#"{"rules":[{"name":"r","on":["EgressDenied"],"when":"count('EgressDenied', 60) > 1","action":"kill"}]}"#,
+        ),
+        (
+            "rego-rules",
+            r#"{"policy":"package clawker\nverdicts contains {\"action\": \"kill\"} if input.counts.EgressDenied[\"60\"] > 1"}"#,
+        ),
+    ] {
+        let component = guests::first_party(name);
+        let plugin = workers.load(&component, Class::ThirdParty).expect(name);
+        for (denied, verdicts) in [(1, 0), (2, 1)] {
+            let reply = ask_by(settings, &workers, &plugin, denied).expect(name);
+            assert_eq!(reply.verdicts.len(), verdicts, "{name}");
+        }
+    }
 }
 
 #[test]
