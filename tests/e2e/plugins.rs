@@ -198,6 +198,7 @@ fn what_is_installed_outlives_a_restart_and_what_was_changed_by_hand_does_not() 
     let mut host = author.host()?;
     let file = author.policy("exec-guard", "0.1.0", 2)?;
     host.cli(["plugin", "install", &file, "--mode", "monitor"])?.ok()?;
+    host.kill_control_plane()?;
     host.restart_control_plane()?;
     ensure!(listed(&host, "exec-guard")?.context("listed")?["mode"] == "monitor");
     ensure!(host.cli(["plugin", "doctor"])?.code == 0);
@@ -206,10 +207,8 @@ fn what_is_installed_outlives_a_restart_and_what_was_changed_by_hand_does_not() 
     let lock = host.state_dir().join("plugins/plugins.lock");
     let text = std::fs::read_to_string(&lock)?;
     std::fs::write(&lock, text.replace("monitor", "enforce"))?;
-    ensure!(
-        host.restart_control_plane().is_err(),
-        "it starts with a lockfile that was changed"
-    );
+    let ended = host.control_plane_refuses()?;
+    ensure!(!ended.success(), "it starts with a lockfile that was changed");
     let log = host.log_tail();
     ensure!(log.contains("`exec-guard` was changed by hand"), "{log}");
     std::fs::write(&lock, text)?;

@@ -340,8 +340,8 @@ mod tests {
         assert_eq!(parse("").expect("empty"), Config::default());
         let bounds = Config::default().journal;
         assert_eq!((bounds.max_bytes, bounds.max_age_days), (1 << 30, 30));
-        let config = parse("[journal]\nmax_age_days = 7").expect("good");
-        assert_eq!((config.journal.max_bytes, config.journal.max_age_days), (1 << 30, 7));
+        let journal = parse("[journal]\nmax_age_days = 7").expect("good").journal;
+        assert_eq!((journal.max_bytes, journal.max_age_days), (1 << 30, 7));
         let config = parse("lease_seconds = 10\n[[plan]]\nplugin = \"welcome\"\nwhen = \"once\"").expect("good");
         assert_eq!((config.lease_seconds, config.plan[0].when), (10, Some(When::Once)));
     }
@@ -360,8 +360,7 @@ mod tests {
             .expect("good")
             .engine;
         assert!(engine.is_elsewhere());
-        let endpoint = engine.endpoint(Path::new("/s")).to_string();
-        assert_eq!(endpoint, "tcp://10.0.0.2:2375");
+        assert_eq!(engine.endpoint(Path::new("/s")).to_string(), "tcp://10.0.0.2:2375");
         let here = Config::default().engine.endpoint(Path::new("/s")).to_string();
         assert_eq!(here, "unix:///s");
     }

@@ -207,7 +207,10 @@ fn installed(core: &Core, entry: Entry, standings: &BTreeMap<String, Standing>) 
             first_difference: tally.first.unwrap_or_default(),
         }
     });
-    let policy = entry.kind == clawker_plugin_package::Kind::Policy;
+    let mode = match entry.kind {
+        clawker_plugin_package::Kind::Policy => entry.mode,
+        _ => String::new(),
+    };
     wire::PluginEntry {
         version: entry.pin.version,
         kind: entry.kind.word().to_owned(),
@@ -216,7 +219,7 @@ fn installed(core: &Core, entry: Entry, standings: &BTreeMap<String, Standing>) 
         key: entry.pin.key.to_string(),
         source: entry.pin.source,
         grants: entry.pin.grants.to_strings(),
-        mode: policy.then_some(entry.mode).unwrap_or_default(),
+        mode,
         enabled: entry.enabled,
         settings: entry.pin.settings,
         configured: core.plugins.is_configured(&entry.name),

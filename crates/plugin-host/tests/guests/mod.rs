@@ -1,5 +1,10 @@
 //! Guests written as WebAssembly text (`text`), and hosts that accept them.
-#![allow(dead_code, unused_imports, clippy::allow_attributes, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    clippy::allow_attributes,
+    reason = "each test binary uses its part"
+)]
 
 use std::collections::HashSet;
 use std::path::PathBuf;

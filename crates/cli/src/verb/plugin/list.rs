@@ -35,7 +35,7 @@ pub async fn show(plugins: &[PluginEntry], term: &mut Term) -> Result<u8, Comman
     ];
     let mut listing = Listing::new(&titles, &[]);
     for entry in plugins {
-        let standing = entry.standing.clone().unwrap_or_default();
+        let standing = entry.standing.unwrap_or_default();
         let (calls, failed) = match &entry.standing {
             Some(standing) => (standing.calls.to_string(), standing.failures.to_string()),
             None => (String::new(), String::new()),
