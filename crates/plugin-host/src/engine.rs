@@ -121,20 +121,19 @@ fn config() -> Config {
 }
 
 fn pool() -> PoolingAllocationConfig {
-    // wit-component makes of a guest its module, a shim and a fix-up module.
-    const INSTANCES: u32 = 8;
+    use crate::limits::{MAX_INSTANCES, MAX_TABLES};
     let mut pool = PoolingAllocationConfig::default();
-    pool.max_core_instances_per_component(INSTANCES)
+    pool.max_core_instances_per_component(MAX_INSTANCES)
         .max_memories_per_component(1)
         .max_memory_size(Limits::STEP.memory)
-        .max_tables_per_component(INSTANCES)
+        .max_tables_per_component(MAX_TABLES)
         .linear_memory_keep_resident(256 << 10)
         .table_elements(crate::limits::MAX_TABLE_ELEMENTS)
         .table_keep_resident(16 << 10)
         .total_component_instances(PLACES)
-        .total_core_instances(PLACES * INSTANCES)
+        .total_core_instances(PLACES * MAX_INSTANCES)
         .total_memories(PLACES)
-        .total_tables(PLACES * INSTANCES);
+        .total_tables(PLACES * MAX_TABLES);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes);
     }

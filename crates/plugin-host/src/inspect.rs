@@ -70,13 +70,14 @@ pub fn inspect(bytes: &[u8]) -> Result<Form, LoadError> {
 }
 
 fn world(types: TypesRef<'_>, exports: &[&str]) -> Result<Kind, LoadError> {
-    let is_type = |name: &&str| {
-        matches!(
+    // Functions make a world. Nobody calls what an instance holds: tools leave some, as componentize-py does.
+    let is_called = |name: &&str| {
+        !matches!(
             types.component_item_for_export(name).map(|item| item.ty),
-            Some(ComponentEntityType::Type { .. })
+            Some(ComponentEntityType::Type { .. } | ComponentEntityType::Instance(_))
         )
     };
-    let mut names: Vec<&str> = exports.iter().copied().filter(|name| !is_type(name)).collect();
+    let mut names: Vec<&str> = exports.iter().copied().filter(is_called).collect();
     names.sort_unstable();
     match names[..] {
         ["describe", "evaluate"] => Ok(Kind::Policy),

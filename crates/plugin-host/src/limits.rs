@@ -33,6 +33,10 @@ impl Limits {
     };
 }
 
+/// Core instances of a component, and tables of all of them. wit-component makes three of a Rust guest; an interpreter with
+/// its libraries, as componentize-py links them, has some forty.
+pub const MAX_INSTANCES: u32 = 64;
+pub const MAX_TABLES: u32 = 64;
 /// Bytes of a component.
 pub const MAX_COMPONENT: usize = 32 << 20;
 /// Bytes of a plugin's settings.

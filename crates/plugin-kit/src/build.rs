@@ -6,7 +6,7 @@ use clawker_plugin_host::{Kind, Plugin};
 use clawker_plugin_package::{self as package, Asked, Manifest};
 
 use crate::project::{Language, Package, PluginToml};
-use crate::{Error, Sandbox, error, rust};
+use crate::{Error, Sandbox, error, python, rust};
 
 pub use crate::rust::Options;
 
@@ -21,15 +21,20 @@ pub struct Built {
 /// Builds the project in `dir`: the code, which is asked what it is, and its manifest in it.
 pub fn project(dir: &Path, options: Options) -> Result<Built, Error> {
     let said = PluginToml::read(dir)?;
-    let Language::Rust = said.plugin.language;
-    let package = Package::of(dir)?;
-    let code = rust::build(dir, &package, options)?;
+    let (name, code) = match said.plugin.language {
+        Language::Rust => {
+            let package = Package::of(dir)?;
+            let code = rust::build(dir, &package, options)?;
+            (package.name, code)
+        }
+        Language::Python => {
+            let code = python::build(dir, &said, options.quiet)?;
+            (said.plugin.name.clone().unwrap_or_default(), code)
+        }
+    };
     let manifest = manifest(&Sandbox::load(&code)?.plugin, &said)?;
     let bytes = manifest.embed(&code)?;
-    Ok(Built {
-        name: package.name,
-        bytes,
-    })
+    Ok(Built { name, bytes })
 }
 
 /// What the code says of itself, and the author of it.

@@ -15,6 +15,7 @@ mod error;
 pub mod local;
 pub mod policy;
 pub mod project;
+pub mod python;
 pub mod replay;
 pub mod rust;
 pub mod sandbox;

@@ -30,6 +30,9 @@ pub struct PluginToml {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct About {
+    /// Of a Python plugin; a Rust one has them from cargo.
+    pub name: Option<String>,
+    pub version: Option<String>,
     pub kind: String,
     pub language: Language,
     /// One line.
@@ -44,12 +47,14 @@ pub struct About {
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     Rust,
+    Python,
 }
 
 impl Language {
     pub fn word(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::Python => "python",
         }
     }
 }

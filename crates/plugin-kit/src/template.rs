@@ -38,7 +38,14 @@ impl Template {
         }
     }
 
-    fn files(self, Language::Rust: Language) -> Vec<(&'static str, &'static str)> {
+    fn files(self, language: Language) -> Vec<(&'static str, &'static str)> {
+        match language {
+            Language::Rust => self.rust(),
+            Language::Python => python(),
+        }
+    }
+
+    fn rust(self) -> Vec<(&'static str, &'static str)> {
         let mut files = vec![
             ("Cargo.toml", include_str!("../templates/Cargo.toml.in")),
             ("plugin.toml", include_str!("../templates/plugin.toml.in")),
@@ -64,10 +71,30 @@ impl Template {
     }
 }
 
+fn python() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("app.py", include_str!("../templates/python/app.py")),
+        ("test_app.py", include_str!("../templates/python/test_app.py")),
+        ("plugin.toml", include_str!("../templates/python/plugin.toml.in")),
+        ("cases/first.toml", include_str!("../templates/python/case.toml")),
+        ("README.md", include_str!("../templates/python/README.md.in")),
+        (".gitignore", include_str!("../templates/python/gitignore")),
+        (
+            "clawker_plugin.py",
+            include_str!("../templates/python/clawker_plugin.py"),
+        ),
+    ]
+}
+
 /// Writes a project into `dir`, which it makes; one that holds anything is left as it is. Says what was written, the
 /// SDK as one folder.
 pub fn create(dir: &Path, name: &str, template: Template, language: Language) -> Result<Vec<PathBuf>, Error> {
     check_name(name)?;
+    if language == Language::Python && template != Template::Policy {
+        return Err(Error::Unusable(
+            "in Python there are policies alone: write a step in Rust".to_owned(),
+        ));
+    }
     fs::create_dir_all(dir).map_err(Error::io("making", dir))?;
     let mut there = fs::read_dir(dir).map_err(Error::io("listing", dir))?;
     if there.next().is_some() {
@@ -78,18 +105,32 @@ pub fn create(dir: &Path, name: &str, template: Template, language: Language) ->
     }
     let mut written = Vec::new();
     for (file, text) in template.files(language) {
-        let text = text
-            .replace("NAME", name_in(file, name))
-            .replace("KIND", template.word())
-            .replace("DESCRIPTION", template.description());
+        let text = match language {
+            Language::Python if file.ends_with(".py") => text.to_owned(),
+            _ => text
+                .replace("NAME", name_in(file, name))
+                .replace("KIND", template.word())
+                .replace("DESCRIPTION", template.description()),
+        };
         write(&dir.join(file), &text)?;
         written.push(file.into());
     }
-    for (file, text) in SDK {
-        write(&dir.join("sdk").join(file), text)?;
+    match language {
+        Language::Rust => {
+            for (file, text) in SDK {
+                write(&dir.join("sdk").join(file), text)?;
+            }
+            written.retain(|file: &PathBuf| !file.starts_with("sdk"));
+            written.push("sdk/".into());
+        }
+        Language::Python => {
+            for (file, text) in wit() {
+                let name = Path::new(file).file_name().unwrap_or_default();
+                write(&dir.join("wit").join(name), text)?;
+            }
+            written.push("wit/".into());
+        }
     }
-    written.retain(|file: &PathBuf| !file.starts_with("sdk"));
-    written.push("sdk/".into());
     Ok(written)
 }
 

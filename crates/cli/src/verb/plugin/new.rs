@@ -18,7 +18,8 @@ use crate::text::plain;
 #[command(after_help = "\
 Examples:
   clawker plugin new oom-alert --kind policy
-  clawker plugin new motd --kind step --dir plugins/motd")]
+  clawker plugin new motd --kind step --dir plugins/motd
+  clawker plugin new failed-execs --kind policy --language python")]
 pub struct Args {
     /// Its name: a-z, 0-9 and `-`
     name: String,
@@ -44,6 +45,8 @@ enum Kind {
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Written {
     Rust,
+    /// Policies alone; built by componentize-py
+    Python,
 }
 
 pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
@@ -52,10 +55,13 @@ pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
         Kind::Policy => Template::Policy,
         Kind::Step => Template::Step,
     };
-    let Written::Rust = args.language;
+    let language = match args.language {
+        Written::Rust => Language::Rust,
+        Written::Python => Language::Python,
+    };
     let (into, name, own) = (dir.clone(), args.name, development_key(term).ok());
     let (written, made) = blocking(move || {
-        let written = template::create(&into, &name, template, Language::Rust)?;
+        let written = template::create(&into, &name, template, language)?;
         let made = match own {
             Some(own) => sign::development_key(&own)?.1.then_some(own),
             None => None,
