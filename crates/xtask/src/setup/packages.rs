@@ -29,7 +29,7 @@ impl Missing {
 
 pub fn missing(api: &Api, guests: &GuestToolchain) -> Missing {
     // Each package with what it is needed for.
-    let needed: [(&'static str, bool); 10] = [
+    let needed: [(&'static str, bool); 11] = [
         ("docker.io", which("dockerd").is_some() || api.answers()),
         ("iptables", which("iptables").is_some()),
         ("iproute2", which("ip").is_some()),
@@ -41,6 +41,8 @@ pub fn missing(api: &Api, guests: &GuestToolchain) -> Missing {
         // The peers of tests/peers.
         ("tini", which("tini").is_some()),
         ("dumb-init", which("dumb-init").is_some()),
+        // What plugins are fetched from in crates/plugin-source.
+        ("docker-registry", which("docker-registry").is_some()),
     ];
     let mut packages: Vec<&'static str> = needed
         .into_iter()
