@@ -60,11 +60,21 @@ pub enum SourceError {
     Roots { from: String, problem: String },
 }
 
+/// Characters of what a stranger says.
+const MAX_SAID: usize = 1_000;
+
+/// What a stranger says, for a terminal: no control characters, and no more than a few lines.
+pub(crate) fn plain(said: impl ToString) -> String {
+    let said = said.to_string();
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    said.chars().take(MAX_SAID).map(plain).collect()
+}
+
 impl SourceError {
     pub(crate) fn malformed(what: &str, problem: impl ToString) -> Self {
         Self::Malformed {
             what: what.to_owned(),
-            problem: problem.to_string(),
+            problem: plain(problem),
         }
     }
 

@@ -1,11 +1,11 @@
 //! Reading a file that may be anything: only regular ones, never more than a limit, never waiting for a writer.
 
-use std::fs::{File, FileType, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
 use crate::SourceError;
 
@@ -23,7 +23,7 @@ pub(crate) fn open(doing: &'static str, path: &Path) -> Result<File, SourceError
     };
     // Opening a device may already do something, so it isn't opened to find that out.
     let found = std::fs::metadata(path).map_err(io)?;
-    regular(path, found.file_type())?;
+    regular(path, FileType::from_raw_mode(found.mode()))?;
     OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -39,7 +39,7 @@ pub(crate) fn read_opened(doing: &'static str, path: &Path, file: File, max: u64
         source,
     };
     let found = file.metadata().map_err(io)?;
-    regular(path, found.file_type())?;
+    regular(path, FileType::from_raw_mode(found.mode()))?;
     let too_large = |len| SourceError::TooLarge {
         what: path.display().to_string(),
         len,
@@ -57,14 +57,15 @@ pub(crate) fn read_opened(doing: &'static str, path: &Path, file: File, max: u64
     Ok(bytes)
 }
 
-fn regular(path: &Path, found: FileType) -> Result<(), SourceError> {
+/// Refuses what isn't a regular file.
+pub(crate) fn regular(path: &Path, found: FileType) -> Result<(), SourceError> {
     let kind = match found {
-        found if found.is_file() => return Ok(()),
-        found if found.is_dir() => "a folder",
-        found if found.is_fifo() => "a FIFO",
-        found if found.is_socket() => "a socket",
-        found if found.is_symlink() => "a symlink",
-        found if found.is_block_device() || found.is_char_device() => "a device",
+        FileType::RegularFile => return Ok(()),
+        FileType::Directory => "a folder",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::Symlink => "a symlink",
+        FileType::BlockDevice | FileType::CharacterDevice => "a device",
         _ => "something else",
     };
     Err(SourceError::NotAFile {

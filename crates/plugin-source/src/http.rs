@@ -11,6 +11,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
+use crate::error::plain;
 use crate::file::read;
 use crate::{MAX_REDIRECTS, Options, SourceError};
 
@@ -20,6 +21,13 @@ const MAX_ROOTS: u64 = 4 << 20;
 /// Asks servers, as the options say.
 pub(crate) struct Http {
     client: Client,
+    times: Times,
+}
+
+/// What is waited for at most.
+#[derive(Clone, Copy)]
+struct Times {
+    connect: Duration,
     read: Duration,
 }
 
@@ -36,10 +44,11 @@ pub(crate) struct Get<'a> {
 pub(crate) struct Answer {
     response: Response,
     what: String,
-    read: Duration,
+    times: Times,
 }
 
 impl Http {
+    /// Reads files: the system's root certificates and the operator's.
     pub(crate) fn new(options: &Options, to: &Url) -> Result<Self, SourceError> {
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls(options)?)
@@ -58,7 +67,10 @@ impl Http {
         })?;
         Ok(Self {
             client,
-            read: options.read,
+            times: Times {
+                connect: options.connect,
+                read: options.read,
+            },
         })
     }
 
@@ -71,9 +83,9 @@ impl Http {
             Ok(response) => Ok(Answer {
                 response,
                 what: get.what.to_owned(),
-                read: self.read,
+                times: self.times,
             }),
-            Err(error) => Err(failed(get.what, &error, self.read)),
+            Err(error) => Err(failed(get.what, &error, self.times)),
         }
     }
 }
@@ -124,7 +136,7 @@ impl Answer {
                 }
                 Ok(Some(piece)) => body.extend_from_slice(&piece),
                 Ok(None) => return Ok(body),
-                Err(error) => return Err(failed(&self.what, &error, self.read)),
+                Err(error) => return Err(failed(&self.what, &error, self.times)),
             }
         }
     }
@@ -177,7 +189,7 @@ fn without_query(url: &Url) -> String {
     shown.to_string()
 }
 
-fn failed(what: &str, error: &reqwest::Error, waited: Duration) -> SourceError {
+fn failed(what: &str, error: &reqwest::Error, times: Times) -> SourceError {
     let what = what.to_owned();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -188,7 +200,8 @@ fn failed(what: &str, error: &reqwest::Error, waited: Duration) -> SourceError {
         }
     }
     if error.is_timeout() {
-        return SourceError::Slow { what, after: waited };
+        let after = if error.is_connect() { times.connect } else { times.read };
+        return SourceError::Slow { what, after };
     }
     SourceError::Unreachable {
         what,
@@ -208,7 +221,7 @@ fn chain(error: &reqwest::Error) -> String {
         said.push("it failed".to_owned());
     }
     said.dedup();
-    said.join(": ")
+    plain(said.join(": "))
 }
 
 fn tls(options: &Options) -> Result<rustls::ClientConfig, SourceError> {

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use clawker_model::PluginDigest;
-use rustix::fs::{Mode, OFlags, openat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 
 use crate::answers::{self, Artifact, Blob, Entry, Unfit};
-use crate::file::{aside, read_opened};
+use crate::error::plain;
+use crate::file::{aside, read_opened, regular};
 use crate::options::{expect_digest, fetched};
 use crate::reference::{LayoutReference, Pick};
 use crate::{Fetched, MAX_MANIFEST, SourceError};
@@ -27,10 +27,7 @@ fn fetch_now(reference: &LayoutReference) -> Result<Fetched, SourceError> {
     };
     let manifest = layout.blob(&digest, MAX_MANIFEST)?;
     let artifact = artifact(&what, &manifest)?;
-    let sized = |blob: &Blob| {
-        let bytes = layout.blob(&blob.digest, blob.size)?;
-        Ok::<_, SourceError>(bytes)
-    };
+    let sized = |blob: &Blob| layout.blob(&blob.digest, blob.size);
     let component = sized(&artifact.component)?;
     let signature = artifact.signature.as_ref().map(sized).transpose()?;
     let pinned = LayoutReference {
@@ -46,7 +43,7 @@ pub(crate) fn artifact(what: &str, manifest: &[u8]) -> Result<Artifact, SourceEr
         Unfit::Malformed(problem) => SourceError::malformed(what, format!("its manifest: {problem}")),
         Unfit::NotAPlugin(problem) => SourceError::NotAPlugin {
             what: what.to_owned(),
-            problem,
+            problem: plain(problem),
         },
         Unfit::TooLarge(layer, len, max) => SourceError::TooLarge {
             what: format!("the {layer} of {what}"),
@@ -74,7 +71,7 @@ fn pick_from(entries: Vec<Entry>, pick: &Pick, what: &str) -> Result<PluginDiges
                 .filter(fits)
                 .take(20)
                 .map(|entry| match (&entry.tag, pick) {
-                    (Some(tag), Pick::Only) => format!(":{tag:.128}"),
+                    (Some(tag), Pick::Only) => plain(format!(":{tag:.128}")),
                     _ => format!("@sha256:{}", entry.digest),
                 })
                 .collect(),
@@ -132,20 +129,23 @@ impl Layout {
         };
         let mut at = self.opened.try_clone().map_err(io)?;
         for (depth, name) in names.iter().enumerate() {
+            // Before it is opened: opening a device may already do something.
+            let found = statat(&at, *name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| io(errno.into()))?;
+            if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
+                return Err(SourceError::NotAFile {
+                    path,
+                    kind: "behind a symlink",
+                });
+            }
             let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             if depth + 1 < names.len() {
                 flags |= OFlags::DIRECTORY;
+            } else {
+                regular(&path, FileType::from_raw_mode(found.st_mode))?;
             }
-            at = match openat(&at, *name, flags, Mode::empty()) {
-                Ok(opened) => opened.into(),
-                Err(Errno::LOOP | Errno::NOTDIR) => {
-                    return Err(SourceError::NotAFile {
-                        path,
-                        kind: "behind a symlink",
-                    });
-                }
-                Err(errno) => return Err(io(errno.into())),
-            };
+            at = openat(&at, *name, flags, Mode::empty())
+                .map_err(|errno| io(errno.into()))?
+                .into();
         }
         read_opened(doing, &path, at, max)
     }

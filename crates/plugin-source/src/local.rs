@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clawker_model::PluginDigest;
 use serde::Deserialize;
 
+use crate::error::plain;
 use crate::file::{aside, read, read_if_there};
 use crate::options::{expect_digest, fetched};
 use crate::reference::LocalReference;
@@ -112,7 +113,7 @@ fn name_of_project(dir: &Path) -> Result<Option<String>, SourceError> {
         };
         let what = path.display().to_string();
         let text = String::from_utf8(bytes).map_err(|_| SourceError::malformed(&what, "this is not UTF-8"))?;
-        let named: Named = toml::from_str(&text).map_err(|error| SourceError::malformed(&what, error))?;
+        let named: Named = toml::from_str(&text).map_err(|error| SourceError::malformed(&what, error.message()))?;
         if let Some(name) = named.plugin.and_then(|section| section.name) {
             let plain = name
                 .bytes()
@@ -152,7 +153,7 @@ fn only_component(dir: &Path) -> Result<Option<PathBuf>, SourceError> {
     if found.len() > 1 {
         return Err(SourceError::Several {
             what: dir.display().to_string(),
-            found: found.iter().take(20).map(|path| path.display().to_string()).collect(),
+            found: found.iter().take(20).map(|path| plain(path.display())).collect(),
         });
     }
     Ok(found.pop())

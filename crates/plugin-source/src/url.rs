@@ -1,12 +1,15 @@
 //! A component that a web server has, with its signature beside it.
 
+use crate::file::aside;
 use crate::http::{Get, Http};
 use crate::options::{expect_digest, fetched};
 use crate::reference::UrlReference;
 use crate::{COMPONENT_TYPE, Fetched, MAX_COMPONENT, MAX_SIGNATURE, Options, SourceError};
 
 pub(crate) async fn fetch(reference: &UrlReference, options: &Options) -> Result<Fetched, SourceError> {
-    let http = Http::new(options, &reference.url)?;
+    let (asked, to) = (options.clone(), reference.url.clone());
+    let roots = options.extra_roots.clone().unwrap_or_default();
+    let http = aside(roots, move |_| Http::new(&asked, &to)).await?;
     let what = reference.url.to_string();
     let get = |url, what, accept| {
         let authorization = None;

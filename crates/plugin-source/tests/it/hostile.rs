@@ -67,11 +67,28 @@ async fn one_that_stalls_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_gives_a_little_now_and_then_is_left_in_the_end() {
-    let server = registry(|_| Some(Reply::Endless)).await;
+    let server = registry(|_| Some(Reply::Drip)).await;
     let mut options = quick();
-    options.all = Duration::from_millis(1);
+    options.all = Duration::from_millis(900);
     let error = refused(&server.oci("a:1"), &options).await;
-    assert!(matches!(error, SourceError::Slow { .. }), "{error}");
+    // Longer than one read may take: it is the time for all of it that ended.
+    assert!(
+        matches!(&error, SourceError::Slow { after, .. } if *after > options.read),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stranger_says_moves_no_cursor() {
+    let kind = "application/\u{1b}[2J\r\u{7}";
+    let server = registry(move |asked| {
+        let mut json = signed("a");
+        json["artifactType"] = json!(kind);
+        is_manifest(asked).then(|| ok(json.to_string()))
+    })
+    .await;
+    let error = refused(&server.oci("a:1"), &quick()).await.to_string();
+    assert!(error.contains("application/\u{fffd}[2J\u{fffd}\u{fffd}"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod plugin;
 mod served;
 
+mod answers;
 mod hostile;
 mod layout;
 mod local;

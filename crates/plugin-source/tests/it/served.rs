@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -37,6 +38,8 @@ pub enum Reply {
     Says(u64),
     /// Not a byte.
     Stall,
+    /// 200, and a byte now and then.
+    Drip,
     /// 200, a few bytes, then none.
     StallWithin,
 }
@@ -137,6 +140,7 @@ async fn serve(
     let mut out = Vec::new();
     let mut then_endless = false;
     let mut then_stall = false;
+    let mut then_drip = false;
     match reply(&asked) {
         Reply::Bytes { status, headers, body } => {
             out.extend(format!("HTTP/1.1 {status} x\r\nconnection: close\r\n").into_bytes());
@@ -154,6 +158,10 @@ async fn serve(
             out.extend(format!("HTTP/1.1 200 x\r\ncontent-length: {len}\r\n\r\n").into_bytes());
             then_stall = true;
         }
+        Reply::Drip => {
+            out.extend(b"HTTP/1.1 200 x\r\ncontent-length: 1000\r\n\r\n");
+            then_drip = true;
+        }
         Reply::Stall => then_stall = true,
         Reply::StallWithin => {
             out.extend(b"HTTP/1.1 200 x\r\ncontent-length: 100\r\n\r\nabc");
@@ -164,6 +172,11 @@ async fn serve(
     let mut sent = stream.write_all(&out).await;
     while then_endless && sent.is_ok() {
         sent = stream.write_all(&[b'a'; 1 << 16]).await;
+    }
+    let mut now_and_then = tokio::time::interval(Duration::from_millis(50));
+    while then_drip && sent.is_ok() {
+        now_and_then.tick().await;
+        sent = stream.write_all(b"a").await;
     }
     if then_stall && stream.flush().await.is_ok() {
         pending::<()>().await;
