@@ -114,7 +114,7 @@ const EDGES: [(&str, u8, &[&str]); 21] = [
 ];
 
 /// An outside crate, and the only one of ours that may name it.
-const FENCES: [(&str, &str); 8] = [
+const FENCES: [(&str, &str); 10] = [
     ("bollard", "clawker-docker"),
     ("bollard-stubs", "clawker-docker"),
     ("rusqlite", "clawker-store"),
@@ -123,6 +123,8 @@ const FENCES: [(&str, &str); 8] = [
     ("nftnl", "clawker-netfilter"),
     ("nftnl-sys", "clawker-netfilter"),
     ("mnl", "clawker-netfilter"),
+    ("reqwest", "clawker-plugin-source"),
+    ("oci-client", "clawker-plugin-source"),
 ];
 
 /// What the small static binary in every container must not contain.
