@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use clawker_plugin_source::{COMPONENT_TYPE, MAX_COMPONENT, SIGNATURE_TYPE, SourceError};
 use serde_json::json;
 
-use crate::plugin::{component, descriptor, fetched, hex, manifest, quick, refused, signature, signed, unfit};
+use crate::plugin::{
+    component, descriptor, fetched, hex, impatient, manifest, quick, refused, signature, signed, unfit,
+};
 use crate::served::{Asked, Reply, Server, missing, ok, redirect, with};
 
 /// A registry with the signed plugin `a`, but for what `other` answers.
@@ -59,7 +61,7 @@ async fn one_that_stalls_is_left() {
     for stall in stalls {
         let server = registry(stall).await;
         let begun = Instant::now();
-        let error = refused(&server.oci("a:1"), &quick()).await;
+        let error = refused(&server.oci("a:1"), &impatient()).await;
         assert!(matches!(error, SourceError::Slow { .. }), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
@@ -69,7 +71,7 @@ async fn one_that_stalls_is_left() {
 async fn one_that_gives_a_little_now_and_then_is_left_in_the_end() {
     let server = registry(|_| Some(Reply::Drip)).await;
     let mut options = quick();
-    options.all = Duration::from_millis(900);
+    (options.read, options.all) = (Duration::from_secs(1), Duration::from_millis(1_500));
     let error = refused(&server.oci("a:1"), &options).await;
     // Longer than one read may take: it is the time for all of it that ended.
     assert!(

@@ -32,6 +32,8 @@ pub enum Reply {
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     },
+    /// 200, a body whose length isn't said.
+    Unsaid(Vec<u8>),
     /// 200, a body without an end.
     Endless,
     /// 200, a length that it never sends.
@@ -148,6 +150,10 @@ async fn serve(
                 out.extend(format!("{name}: {value}\r\n").into_bytes());
             }
             out.extend(format!("content-length: {}\r\n\r\n", body.len()).into_bytes());
+            out.extend(body);
+        }
+        Reply::Unsaid(body) => {
+            out.extend(b"HTTP/1.1 200 x\r\nconnection: close\r\n\r\n");
             out.extend(body);
         }
         Reply::Endless => {

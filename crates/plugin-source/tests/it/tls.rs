@@ -91,6 +91,10 @@ async fn tls_that_stalls_is_left() {
     let server = Server::start(|_| ok("")).await;
     let mut options = quick();
     options.connect = std::time::Duration::from_millis(300);
+    options.read = std::time::Duration::from_secs(15);
     let error = refused(&format!("https://localhost:{}/a.wasm", server.addr.port()), &options).await;
-    assert!(matches!(error, SourceError::Slow { .. }), "{error}");
+    assert!(
+        matches!(error, SourceError::Slow { after, .. } if after == options.connect),
+        "{error}"
+    );
 }

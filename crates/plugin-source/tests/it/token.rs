@@ -88,6 +88,20 @@ async fn a_token_that_isnt_good_enough_is_tried_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_isnt_good_for_the_layers_is_no_reason_for_another() {
+    let realm = Server::start(|_| ok("{\"token\":\"abc\"}")).await;
+    let to = realm.url("/token");
+    let server = Server::start(move |asked| match asked.header("authorization") {
+        Some(_) if asked.path.contains("/manifests/") => ok(signed("a").to_string()),
+        _ => challenge(&to),
+    })
+    .await;
+    let error = refused(&server.oci("a:1"), &quick()).await;
+    assert!(matches!(error, SourceError::Denied { status: 401, .. }), "{error}");
+    assert_eq!(realm.asked().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn credentials_go_to_no_realm_without_tls() {
     let (_dir, _, options) = operator();
     for realm in ["http://192.0.2.1/token", "ftp://localhost/token"] {
@@ -95,7 +109,12 @@ async fn credentials_go_to_no_realm_without_tls() {
         let error = refused(&server.oci("a:1"), &options).await;
         assert!(matches!(error, SourceError::Downgrade { .. }), "{realm}: {error}");
     }
-    for realm in ["", "/token", "http://user:password@127.0.0.1/token"] {
+    for realm in [
+        "",
+        "/token",
+        "http://user:password@127.0.0.1/token",
+        "http://user@127.0.0.1/token",
+    ] {
         let server = registry(realm.to_owned()).await;
         let error = refused(&server.oci("a:1"), &options).await;
         assert!(matches!(error, SourceError::Malformed { .. }), "{realm}: {error}");

@@ -2,7 +2,7 @@
 
 use clawker_plugin_source::{MAX_COMPONENT, SourceError};
 
-use crate::plugin::{component, fetched, hex, quick, refused, signature};
+use crate::plugin::{component, fetched, hex, impatient, quick, refused, signature};
 use crate::served::{Reply, Server, missing, ok, with};
 
 async fn server() -> Server {
@@ -16,6 +16,9 @@ async fn server() -> Server {
         "/stalls.wasm" => Reply::StallWithin,
         "/odd.wasm" | "/large-sig.wasm" | "/gone.wasm" => ok(component("odd")),
         "/odd.wasm.sig" => with(500, &[], ""),
+        "/full-sig.wasm" | "/over-sig.wasm" => Reply::Unsaid(component("odd")),
+        "/full-sig.wasm.sig" => Reply::Unsaid(vec![b' '; 4096]),
+        "/over-sig.wasm.sig" => Reply::Unsaid(vec![b' '; 4097]),
         "/large-sig.wasm.sig" => Reply::Endless,
         "/gone.wasm.sig" => with(410, &[], ""),
         _ => missing(),
@@ -68,11 +71,15 @@ async fn what_a_web_server_can_do_wrong_is_named() {
     assert!(matches!(is, SourceError::Endless { max: MAX_COMPONENT, .. }), "{is}");
     let is = error("/large.wasm").await;
     assert!(matches!(is, SourceError::TooLarge { .. }), "{is}");
-    let is = error("/stalls.wasm").await;
+    let is = refused(&server.url("/stalls.wasm"), &impatient()).await;
     assert!(matches!(is, SourceError::Slow { .. }), "{is}");
     // A signature that can't be had isn't one that is missing.
     let is = error("/odd.wasm").await;
     assert!(matches!(is, SourceError::Status { status: 500, .. }), "{is}");
+    let full = fetched(&server.url("/full-sig.wasm"), &quick()).await.expect("just so");
+    assert_eq!(full.signature.map(|signature| signature.len()), Some(4096));
+    let is = error("/over-sig.wasm").await;
+    assert!(matches!(is, SourceError::Endless { max: 4096, .. }), "{is}");
     let is = error("/large-sig.wasm").await;
     assert!(matches!(is, SourceError::Endless { max: 4096, .. }), "{is}");
 }
