@@ -9,7 +9,7 @@ use crate::workspace::{expect_none, metadata, sources};
 /// Each crate with its layer and the crates below it that it may use. Layers: 0 words, 1 adapters and decisions,
 /// 2 the sandbox, 3 what authors need of it, 4 programs, 5 what runs the programs. Edges go down only; a new one is a
 /// change to review here.
-const EDGES: [(&str, u8, &[&str]); 20] = [
+const EDGES: [(&str, u8, &[&str]); 21] = [
     ("clawker-model", 0, &[]),
     ("clawker-plugin-sdk", 0, &[]),
     ("clawker-proc", 1, &["clawker-model"]),
@@ -21,6 +21,7 @@ const EDGES: [(&str, u8, &[&str]); 20] = [
     ("clawker-store", 1, &["clawker-model"]),
     ("clawker-plugin-build", 1, &[]),
     ("clawker-plugin-package", 1, &["clawker-model"]),
+    ("clawker-plugin-source", 1, &["clawker-model"]),
     ("clawker-plugin-host", 2, &["clawker-model", "clawker-proc"]),
     (
         "clawker-plugin-kit",
@@ -64,6 +65,7 @@ const EDGES: [(&str, u8, &[&str]); 20] = [
             "clawker-plugin-host",
             "clawker-plugin-kit",
             "clawker-plugin-package",
+            "clawker-plugin-source",
             "clawker-wire",
         ],
     ),
@@ -83,6 +85,7 @@ const EDGES: [(&str, u8, &[&str]); 20] = [
             "clawker-identity",
             "clawker-model",
             "clawker-netfilter",
+            "clawker-plugin-source",
             "clawker-proc",
             "clawker-store",
             "clawker-wire",
@@ -113,7 +116,7 @@ const EDGES: [(&str, u8, &[&str]); 20] = [
 ];
 
 /// An outside crate, and the only one of ours that may name it.
-const FENCES: [(&str, &str); 8] = [
+const FENCES: [(&str, &str); 10] = [
     ("bollard", "clawker-docker"),
     ("bollard-stubs", "clawker-docker"),
     ("rusqlite", "clawker-store"),
@@ -122,6 +125,8 @@ const FENCES: [(&str, &str); 8] = [
     ("nftnl", "clawker-netfilter"),
     ("nftnl-sys", "clawker-netfilter"),
     ("mnl", "clawker-netfilter"),
+    ("reqwest", "clawker-plugin-source"),
+    ("oci-client", "clawker-plugin-source"),
 ];
 
 /// What the small static binary in every container must not contain.
