@@ -12,7 +12,6 @@ pub mod bench;
 pub mod build;
 pub mod cases;
 mod error;
-pub mod local;
 pub mod policy;
 pub mod project;
 pub mod python;

@@ -33,7 +33,7 @@ impl Template {
 
     fn description(self) -> &'static str {
         match self {
-            Self::Policy => "Alerts when an agent is killed for memory, and freezes it when that happens often",
+            Self::Policy => "Freezes an agent when too many of its execs fail within a minute",
             Self::Step => "Writes a short note into an agent's home",
         }
     }

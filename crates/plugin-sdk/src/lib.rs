@@ -29,7 +29,8 @@
 //!
 //! There is no WASI: no clock, no randomness, no files, no environment. What a plugin knows comes as arguments, and
 //! what it may do is the list of its imports: a step that never calls [`step::Container::exec`] doesn't import it.
-//! Rules are plain functions, so most tests need no WebAssembly; for steps there is [`step::TestContainer`].
+//! Rules are plain functions, so most tests need no WebAssembly: [`policy::Session`] plays events to a policy,
+//! [`step::TestContainer`] is a container for a step.
 #![warn(missing_docs)]
 
 pub mod log;

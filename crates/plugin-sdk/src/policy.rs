@@ -1,9 +1,13 @@
 //! Policies: what happened, in; what should be done, out.
 
+mod session;
+
 use std::net::SocketAddr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use session::Session;
 
 /// Why a policy can't decide. The host journals it as unavailable and applies the operator's fallback, so returning
 /// one is the safe answer to anything unexpected.
@@ -249,7 +253,6 @@ macro_rules! export_policy {
 pub fn exported<P: Policy>() {}
 
 /// What the component does with strings around [`Policy::evaluate`].
-#[cfg_attr(not(target_arch = "wasm32"), expect(dead_code, reason = "the guest's half"))]
 pub(crate) fn decide<P: Policy>(
     event: &Event,
     facts: &Facts,

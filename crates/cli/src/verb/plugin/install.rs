@@ -1,6 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clawker_plugin_kit::{local, sign, words};
+use clawker_plugin_kit::{sign, words};
+use clawker_plugin_source::{Fetched, Options, Source, SourceError, fetch};
 use clawker_wire::admin::install_plugin_request::Part;
 use clawker_wire::admin::{InstallPluginRequest, InstallPluginResponse, PluginAbout};
 
@@ -24,11 +25,12 @@ Examples:
   clawker plugin install oom-alert
   clawker plugin install oom-alert.wasm --settings settings.json --mode monitor
   clawker plugin install git-setup.wasm --grant 'exec:git **' --grant write-file
+  clawker plugin install oci://registry.example/policies/oom-alert:0.2.0
   clawker plugin install oom-alert.wasm --dry-run")]
 pub struct Args {
-    /// The component, or the folder of a project that was built
+    /// A component, the folder of a project that was built, or a reference: `oci://…`, `oci-layout:…`, `https://…`
     #[arg(value_name = "PLUGIN")]
-    source: PathBuf,
+    source: String,
     #[command(flatten)]
     wanted: Wanted,
 }
@@ -54,6 +56,12 @@ pub struct Wanted {
     /// Of a policy: what becomes of an event that it can't judge: the fallback, nothing, or its last answer stands
     #[arg(long, value_name = "MODE", value_parser = ["closed", "open", "last"])]
     fail_mode: Option<String>,
+    /// User and password for a registry, a file with a line `user:password` that only its owner may read
+    #[arg(long, value_name = "FILE")]
+    registry_auth: Option<PathBuf>,
+    /// Root certificates to trust beside the system's, a PEM file
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Say what it is and asks for, and change nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -70,24 +78,20 @@ pub struct Upgrade {
 
 /// Installs or upgrades, after showing what it is.
 pub async fn take(
-    source: &Path,
+    source: &str,
     wanted: Wanted,
     upgrade: Option<Upgrade>,
     client: &mut Client,
     term: &mut Term,
 ) -> Result<u8, CommandError> {
-    let (path, own) = (source.to_owned(), existing_key(term));
-    let (found, own) = blocking(move || {
-        let own = own.map(|path| sign::secret_key(&path)).transpose()?;
-        let own = own.map(|key| key.public());
-        Ok((local::read(&path)?, own))
-    })
-    .await?;
+    let found = get(source, &wanted, term).await?;
+    let own = existing_key(term);
+    let own = blocking(move || own.map(|path| sign::secret_key(&path)).transpose()).await?;
+    let own = own.map(|key| key.public());
     let signed_by = found.signature.as_deref().and_then(sign::signer);
-    let file = std::path::absolute(&found.file).unwrap_or(found.file);
     let mut about = PluginAbout {
         signature: found.signature.unwrap_or_default().into(),
-        source: file.display().to_string(),
+        source: found.resolved,
         upgrade: upgrade.is_some(),
         preview: true,
         grants: wanted.grants,
@@ -120,7 +124,26 @@ pub async fn take(
     told(&taken, term).await
 }
 
-async fn consent(looked: &InstallPluginResponse, source: &Path, term: &mut Term) -> Result<(), CommandError> {
+async fn get(source: &str, wanted: &Wanted, term: &Term) -> Result<Fetched, CommandError> {
+    let home = term.world.var("HOME").map(PathBuf::from);
+    let docker = home.map(|home| home.join(".docker/config.json"));
+    let options = Options {
+        extra_roots: wanted.ca.clone(),
+        registry_auth: wanted.registry_auth.clone(),
+        docker_config: docker.filter(|file| file.exists()),
+        ..Options::default()
+    };
+    let fetched = async { fetch(&Source::parse(source)?, &options).await };
+    fetched.await.map_err(|error: SourceError| {
+        let kind = match error.is_absent() {
+            true => Kind::NoInput,
+            false => Kind::Failed,
+        };
+        CommandError::new(kind, error)
+    })
+}
+
+async fn consent(looked: &InstallPluginResponse, source: &str, term: &mut Term) -> Result<(), CommandError> {
     if ask(term, "Grant this and install it? [y/N] ").await? {
         return Ok(());
     }
@@ -135,8 +158,7 @@ async fn consent(looked: &InstallPluginResponse, source: &Path, term: &mut Term)
         ),
     );
     Err(refused.hint(format!(
-        "`clawker plugin install {} {missing}`, or `--yes` for all of it",
-        source.display()
+        "`clawker plugin install {source} {missing}`, or `--yes` for all of it"
     )))
 }
 

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use clawker_wire::admin::ChangePluginRequest;
 use clawker_wire::admin::change_plugin_request::Version;
 
@@ -22,9 +20,9 @@ Examples:
   clawker plugin upgrade oom-alert --promote
   clawker plugin upgrade oom-alert --back")]
 pub struct Args {
-    /// The component, or the folder of a project that was built; with `--promote`, `--back` or `--end-trial` its name
+    /// What takes its place, as `clawker plugin install` has it; with `--promote`, `--back` or `--end-trial` its name
     #[arg(value_name = "PLUGIN")]
-    source: PathBuf,
+    source: String,
     /// Try it beside the version in force, which it replaces after so many events judged alike; 0 is never
     #[arg(long, value_name = "EVENTS")]
     trial: Option<u64>,
@@ -52,7 +50,7 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
         }
     };
     let request = ChangePluginRequest {
-        name: args.source.display().to_string(),
+        name: args.source,
         version: version.into(),
         ..ChangePluginRequest::default()
     };
