@@ -33,7 +33,7 @@ impl Host {
         Self::with_limits(accepted, Limits::POLICY, Limits::STEP)
     }
 
-    /// The same with other limits for `evaluate` and `run`. Memory over that of [`Limits::STEP`] isn't to be had.
+    /// The same with other limits for `evaluate` and `run`. Memory over [`MAX_MEMORY`](crate::limits::MAX_MEMORY) isn't to be had.
     pub fn with_limits(accepted: HashSet<PluginDigest>, policy: Limits, step: Limits) -> Result<Self, Error> {
         let engine = engine()?;
         let wrong = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
@@ -121,11 +121,11 @@ fn config() -> Config {
 }
 
 fn pool() -> PoolingAllocationConfig {
-    use crate::limits::{MAX_INSTANCES, MAX_TABLES};
+    use crate::limits::{MAX_INSTANCES, MAX_MEMORY, MAX_TABLES};
     let mut pool = PoolingAllocationConfig::default();
     pool.max_core_instances_per_component(MAX_INSTANCES)
         .max_memories_per_component(1)
-        .max_memory_size(Limits::STEP.memory)
+        .max_memory_size(MAX_MEMORY)
         .max_tables_per_component(MAX_TABLES)
         .linear_memory_keep_resident(256 << 10)
         .table_elements(crate::limits::MAX_TABLE_ELEMENTS)

@@ -38,7 +38,7 @@ pub use digest::{DigestsError, digest, parse_digests};
 pub use engine::Host;
 pub use error::{Error, LoadError, Unavailable};
 pub use inspect::{Form, inspect};
-pub use limits::Limits;
+pub use limits::{Limits, Wanted};
 pub use note::{note, note_result};
 pub use plugin::{Kind, Plugin, Window};
 pub use policy::{Facts, PolicyCall, PolicyHost, PolicyReply, WindowCount, is_offered};

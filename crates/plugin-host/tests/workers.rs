@@ -12,7 +12,7 @@ use clawker_model::{FullName, PluginDigest};
 use clawker_plugin_host::worker::{Class, CodeKey, Workers, WorkersConfig};
 use clawker_plugin_host::{
     Facts, LoadError, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepContext, StepTurn, Unavailable,
-    WindowCount, digest,
+    Wanted, WindowCount, digest,
 };
 use guests::Data;
 
@@ -336,4 +336,49 @@ fn a_second_start_compiles_nothing() {
     std::fs::write(&kept, b"native code of somebody else").expect("written");
     start();
     assert!(std::fs::metadata(&kept).expect("compiled anew").len() > 1000);
+}
+
+/// More than a policy's fuel in a loop, more than its memory, and nothing to say.
+fn hungry() -> Vec<u8> {
+    let mut data = Data::default();
+    let state = data.bytes(b"");
+    let nothing = data.decision(0, "", state);
+    let evaluate = format!(
+        "(local $n i32)
+         (local.set $n (i32.const 20000000))
+         (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+         (drop (memory.grow (i32.const 1280)))
+         (i32.const {nothing})"
+    );
+    guests::policy("", &evaluate, data)
+}
+
+#[test]
+fn a_plugin_has_the_limits_that_it_wants_here_and_in_a_worker() {
+    let hungry = hungry();
+    let (host, workers) = (guests::host_for(&[&hungry]), workers());
+    let wanted = |memory: Option<u64>, fuel| Wanted {
+        memory: memory.map(|mib| mib << 20),
+        fuel,
+    };
+    let said = |wanted| {
+        let here = host.load_with(&hungry, wanted).expect("loads here");
+        let there = workers
+            .load_with(&hungry, Class::ThirdParty, wanted)
+            .expect("loads there");
+        assert_eq!(here.limits, there.limits);
+        let here = ask(&host, &here, 0).map(|reply| reply.fuel);
+        assert_eq!(here, ask(&workers, &there, 0).map(|reply| reply.fuel));
+        here
+    };
+    assert_eq!(said(Wanted::default()), Err(Unavailable::Fuel));
+    assert_eq!(said(wanted(None, Some(200_000_000))), Err(Unavailable::Memory));
+    let fuel = said(wanted(Some(128), Some(200_000_000))).expect("enough of both");
+    assert!(fuel > guests::POLICY.fuel, "{fuel}");
+    assert_eq!(said(wanted(Some(128), Some(fuel / 2))), Err(Unavailable::Fuel));
+    for wanted in [wanted(Some(257), None), wanted(None, Some(1_000_000_001))] {
+        let here = host.load_with(&hungry, wanted).expect_err("too much");
+        assert!(matches!(here, LoadError::Limit { .. }), "{here}");
+        assert_eq!(workers.load_with(&hungry, Class::ThirdParty, wanted).err(), Some(here));
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use clawker_plugin_host::{Kind, Plugin};
+use clawker_plugin_host::{Form, Kind, inspect};
 use clawker_plugin_package::{self as package, Asked, Manifest};
 
 use crate::project::{Language, Package, PluginToml};
-use crate::{Error, Sandbox, error, python, rust};
+use crate::{Error, Sandbox, error, javascript, python, rust};
 
 pub use crate::rust::Options;
 
@@ -18,28 +18,35 @@ pub struct Built {
     pub bytes: Vec<u8>,
 }
 
-/// Builds the project in `dir`: the code, which is asked what it is, and its manifest in it.
+/// Builds the project in `dir`: the code with its manifest in it. Loading it compares both.
 pub fn project(dir: &Path, options: Options) -> Result<Built, Error> {
     let said = PluginToml::read(dir)?;
-    let (name, code) = match said.plugin.language {
+    let (name, code, says) = match said.plugin.language {
         Language::Rust => {
             let package = Package::of(dir)?;
             let code = rust::build(dir, &package, options)?;
-            (package.name, code)
+            // The code may call itself something else than its package is called.
+            let plugin = Sandbox::load(&code)?.plugin;
+            (package.name, code, (plugin.name.clone(), plugin.version.clone()))
         }
-        Language::Python => {
-            let code = python::build(dir, &said, options.quiet)?;
-            (said.plugin.name.clone().unwrap_or_default(), code)
-        }
+        // Compiling an interpreter takes seconds, so it isn't asked: these have both from plugin.toml.
+        Language::Python => named(&said, python::build(dir, &said, options.quiet)?)?,
+        Language::JavaScript => named(&said, javascript::build(dir, &said, options.quiet)?)?,
     };
-    let manifest = manifest(&Sandbox::load(&code)?.plugin, &said)?;
-    let bytes = manifest.embed(&code)?;
+    let bytes = manifest(&says, inspect(&code)?, &said)?.embed(&code)?;
     Ok(Built { name, bytes })
 }
 
+type Said = (String, String);
+
+fn named(said: &PluginToml, code: Vec<u8>) -> Result<(String, Vec<u8>, Said), Error> {
+    let (name, version) = said.named()?;
+    Ok((name.to_owned(), code, (name.to_owned(), version.to_owned())))
+}
+
 /// What the code says of itself, and the author of it.
-fn manifest(plugin: &Plugin, said: &PluginToml) -> Result<Manifest, Error> {
-    let kind = match plugin.kind {
+fn manifest((name, version): &Said, form: Form, said: &PluginToml) -> Result<Manifest, Error> {
+    let kind = match form.kind {
         Kind::Policy => package::Kind::Policy,
         Kind::Step => package::Kind::Step,
     };
@@ -47,17 +54,13 @@ fn manifest(plugin: &Plugin, said: &PluginToml) -> Result<Manifest, Error> {
         let problem = format!("plugin.toml says `{}`, the code is a {}", said.plugin.kind, kind.word());
         return Err(Error::Project(problem));
     }
-    let unused: Vec<&String> = said
-        .asks
-        .keys()
-        .filter(|asked| !plugin.imports.contains(asked))
-        .collect();
+    let unused: Vec<&String> = said.asks.keys().filter(|asked| !form.imports.contains(asked)).collect();
     if let Some(unused) = unused.first() {
         return Err(Error::Project(format!(
             "plugin.toml bounds `{unused}`, which the code never uses: leave it out"
         )));
     }
-    let mut manifest = Manifest::new(&plugin.name, &plugin.version, kind, plugin.imports.iter().cloned());
+    let mut manifest = Manifest::new(name, version, kind, form.imports);
     manifest.description.clone_from(&said.plugin.description);
     manifest.license.clone_from(&said.plugin.license);
     manifest.homepage.clone_from(&said.plugin.homepage);

@@ -5,13 +5,14 @@
 //! control plane has. Blocks throughout.
 //!
 //! ```text
-//! project folder ── rust::build ──► component ── Sandbox::load ──► cases::run | bench::run | replay::run
+//! project folder ── build::project ──► component ── Sandbox::load ──► cases::run | bench::run | replay::run
 //! ```
 
 pub mod bench;
 pub mod build;
 pub mod cases;
 mod error;
+pub mod javascript;
 pub mod policy;
 pub mod project;
 pub mod python;

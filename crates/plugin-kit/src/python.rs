@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Error;
-use crate::error::place;
-use crate::project::{About, PluginToml};
+use crate::error::{place, read_bytes};
+use crate::project::{PluginToml, on_path};
 
 /// The version that templates name and that was tried.
 pub const COMPONENTIZE_PY: &str = "0.25.1";
@@ -16,7 +16,7 @@ const TOOL: &str = "componentize-py";
 
 /// The component of the project in `dir`.
 pub fn build(dir: &Path, said: &PluginToml, quiet: bool) -> Result<Vec<u8>, Error> {
-    let (name, version) = about(&said.plugin)?;
+    let (name, version) = said.named()?;
     for file in ["app.py", "clawker_plugin.py", "wit"] {
         if !dir.join(file).exists() {
             return Err(Error::NoProject {
@@ -25,7 +25,7 @@ pub fn build(dir: &Path, said: &PluginToml, quiet: bool) -> Result<Vec<u8>, Erro
             });
         }
     }
-    let tool = find(dir).ok_or_else(|| Error::NoPython { dir: dir.to_owned() })?;
+    let tool = tool(dir).ok_or_else(|| Error::NoPython { dir: dir.to_owned() })?;
     let built = dir.join("build");
     std::fs::create_dir_all(&built).map_err(Error::io("making", &built))?;
     // What cargo tells a Rust plugin by its environment.
@@ -51,33 +51,16 @@ pub fn build(dir: &Path, said: &PluginToml, quiet: bool) -> Result<Vec<u8>, Erro
             how: ended.to_string(),
         });
     }
-    std::fs::read(&out).map_err(Error::io("reading", &out))
-}
-
-fn about(about: &About) -> Result<(&str, &str), Error> {
-    let said = about.name.as_deref().zip(about.version.as_deref());
-    let (name, version) =
-        said.ok_or_else(|| Error::Project("plugin.toml: a Python plugin has its `name` and `version` there".into()))?;
-    let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.+".contains(&b));
-    match plain(name) && plain(version) {
-        true => Ok((name, version)),
-        false => Err(Error::Project(
-            "plugin.toml: `name` and `version` are of letters, digits, `-`, `.` and `+`".into(),
-        )),
-    }
+    read_bytes(&out, clawker_plugin_host::limits::MAX_COMPONENT as u64)
 }
 
 /// The project's own, that of the virtual environment in force, or one on the path.
-fn find(dir: &Path) -> Option<PathBuf> {
+pub fn tool(dir: &Path) -> Option<PathBuf> {
     let own = [
         Some(dir.join(".venv")),
         std::env::var_os("VIRTUAL_ENV").map(PathBuf::from),
     ];
     let own = own.into_iter().flatten().map(|venv| venv.join("bin").join(TOOL));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let anywhere = std::env::split_paths(&path)
-        .map(|folder| folder.join(TOOL))
-        .collect::<Vec<_>>();
-    let found = own.chain(anywhere).find(|tool| tool.is_file())?;
+    let found = own.into_iter().find(|tool| tool.is_file()).or_else(|| on_path(TOOL))?;
     std::path::absolute(found).ok()
 }

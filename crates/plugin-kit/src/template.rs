@@ -42,6 +42,7 @@ impl Template {
         match language {
             Language::Rust => self.rust(),
             Language::Python => python(),
+            Language::JavaScript => javascript(),
         }
     }
 
@@ -86,14 +87,30 @@ fn python() -> Vec<(&'static str, &'static str)> {
     ]
 }
 
+fn javascript() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("app.js", include_str!("../templates/javascript/app.js")),
+        ("app.test.js", include_str!("../templates/javascript/app.test.js")),
+        ("plugin.toml", include_str!("../templates/javascript/plugin.toml.in")),
+        ("package.json", include_str!("../templates/javascript/package.json")),
+        ("cases/first.toml", include_str!("../templates/python/case.toml")),
+        ("README.md", include_str!("../templates/javascript/README.md.in")),
+        (".gitignore", include_str!("../templates/javascript/gitignore")),
+        ("sdk/build.mjs", include_str!("../templates/javascript/sdk/build.mjs")),
+        ("sdk/clawker.js", include_str!("../templates/javascript/sdk/clawker.js")),
+        ("sdk/entry.js", include_str!("../templates/javascript/sdk/entry.js")),
+    ]
+}
+
 /// Writes a project into `dir`, which it makes; one that holds anything is left as it is. Says what was written, the
 /// SDK as one folder.
 pub fn create(dir: &Path, name: &str, template: Template, language: Language) -> Result<Vec<PathBuf>, Error> {
     check_name(name)?;
-    if language == Language::Python && template != Template::Policy {
-        return Err(Error::Unusable(
-            "in Python there are policies alone: write a step in Rust".to_owned(),
-        ));
+    if language != Language::Rust && template != Template::Policy {
+        let language = language.word();
+        return Err(Error::Unusable(format!(
+            "in {language} there are policies alone: write a step in Rust"
+        )));
     }
     fs::create_dir_all(dir).map_err(Error::io("making", dir))?;
     let mut there = fs::read_dir(dir).map_err(Error::io("listing", dir))?;
@@ -106,7 +123,8 @@ pub fn create(dir: &Path, name: &str, template: Template, language: Language) ->
     let mut written = Vec::new();
     for (file, text) in template.files(language) {
         let text = match language {
-            Language::Python if file.ends_with(".py") => text.to_owned(),
+            // Code has its name from the build.
+            Language::Python | Language::JavaScript if is_code(file) => text.to_owned(),
             _ => text
                 .replace("NAME", name_in(file, name))
                 .replace("KIND", template.word())
@@ -123,7 +141,7 @@ pub fn create(dir: &Path, name: &str, template: Template, language: Language) ->
             written.retain(|file: &PathBuf| !file.starts_with("sdk"));
             written.push("sdk/".into());
         }
-        Language::Python => {
+        Language::Python | Language::JavaScript => {
             for (file, text) in wit() {
                 let name = Path::new(file).file_name().unwrap_or_default();
                 write(&dir.join("wit").join(name), text)?;
@@ -132,6 +150,10 @@ pub fn create(dir: &Path, name: &str, template: Template, language: Language) ->
         }
     }
     Ok(written)
+}
+
+fn is_code(file: &str) -> bool {
+    [".py", ".js", ".mjs"].iter().any(|kind| file.ends_with(kind))
 }
 
 /// The word stands for the plugin's name in files that are about it; code has it from cargo, and its NAME is a

@@ -1,6 +1,6 @@
 //! What a plugin is and may do, in words for a person who has to decide about it.
 
-use clawker_plugin_host::{Kind, Limits, Plugin};
+use clawker_plugin_host::{Kind, Plugin};
 
 /// Lines about a plugin.
 pub fn about(plugin: &Plugin) -> Vec<String> {
@@ -23,7 +23,7 @@ pub fn about(plugin: &Plugin) -> Vec<String> {
         let windows: Vec<String> = plugin.windows.iter().map(window).collect();
         lines.push(format!("It is told how many there were of: {}.", windows.join(", ")));
     }
-    let limits = limits(plugin.kind);
+    let limits = plugin.limits;
     lines.push(format!(
         "A call gets {} MiB of memory and {} million units of fuel.",
         limits.memory >> 20,
@@ -92,13 +92,6 @@ pub fn grants(grants: &[String]) -> Vec<String> {
         .filter(|(interface, _)| !WORDS.iter().any(|(known, _)| known == interface));
     said.extend(unknown.map(|(interface, _)| format!("use `{interface}`, which this clawker has no words for")));
     said
-}
-
-fn limits(kind: Kind) -> Limits {
-    match kind {
-        Kind::Policy => Limits::POLICY,
-        Kind::Step => Limits::STEP,
-    }
 }
 
 fn span(seconds: u32) -> String {

@@ -16,7 +16,7 @@ use super::proto::{Begin, Evaluate, Reply, Request, Step};
 use super::{Class, WORKER, WorkersConfig};
 use crate::bindings::policy::clawker::plugin::{policy_types, types};
 use crate::limits::MAX_TEXT;
-use crate::{Kind, Limits, LoadError, StepTurn, Unavailable};
+use crate::{Kind, Limits, LoadError, Plugin, StepTurn, Unavailable};
 
 /// Calls that one worker carries out at a time: as many as its engine has places, more than one slow policy takes.
 const CHANNELS: usize = crate::engine::PLACES as usize;
@@ -31,6 +31,7 @@ const MAX_DECISION: usize = 1 << 20;
 pub(super) struct Loaded {
     pub handle: u64,
     pub kind: Kind,
+    pub limits: Limits,
     /// A sealed memfd.
     pub code: OwnedFd,
 }
@@ -43,7 +44,6 @@ pub(super) struct Link {
     control: Mutex<UnixStream>,
     free: Mutex<Vec<UnixStream>>,
     freed: Condvar,
-    limits: (Limits, Limits),
 }
 
 impl Link {
@@ -61,11 +61,8 @@ impl Link {
             control: Mutex::new(control),
             free: Mutex::new(free),
             freed: Condvar::new(),
-            limits: (config.policy, config.step),
         };
         let begin = Begin {
-            policy: config.policy,
-            step: config.step,
             channels: CHANNELS as u32,
         };
         {
@@ -104,6 +101,7 @@ impl Link {
         let request = Request::Load {
             handle: loaded.handle,
             kind: loaded.kind,
+            limits: loaded.limits,
         };
         let reply = self.command(&request, Some(&loaded.code));
         match self.alive(reply).map_err(LoadError::Describe)? {
@@ -132,7 +130,7 @@ impl Link {
     pub fn evaluate(
         &self,
         handle: u64,
-        name: &str,
+        Plugin { name, limits, .. }: &Plugin,
         question: Evaluate,
     ) -> Result<(policy_types::Decision, u64), Unavailable> {
         let number = fastrand::u64(..);
@@ -141,7 +139,7 @@ impl Link {
             handle,
             question,
         };
-        match self.call(&request, self.limits.0.wall, MAX_DECISION)? {
+        match self.call(&request, limits.wall, MAX_DECISION)? {
             Reply::Decided { call, decision, lines } if call == number => {
                 crate::log::tell(name, lines);
                 decision
@@ -151,14 +149,19 @@ impl Link {
     }
 
     /// The turn, unchecked.
-    pub fn step(&self, handle: u64, name: &str, question: Step) -> Result<StepTurn, Unavailable> {
+    pub fn step(
+        &self,
+        handle: u64,
+        Plugin { name, limits, .. }: &Plugin,
+        question: Step,
+    ) -> Result<StepTurn, Unavailable> {
         let number = fastrand::u64(..);
         let request = Request::Step {
             call: number,
             handle,
             question,
         };
-        match self.call(&request, self.limits.1.wall, MAX_MESSAGE)? {
+        match self.call(&request, limits.wall, MAX_MESSAGE)? {
             Reply::Turned { call, turn, lines } if call == number => {
                 crate::log::tell(name, lines);
                 serde_json::from_str(&turn).map_err(|error| Unavailable::Worker(format!("its answer: {error}")))

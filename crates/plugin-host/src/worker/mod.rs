@@ -40,7 +40,10 @@ use crate::inspect::inspect;
 use crate::limits::MAX_EFFECTS;
 use crate::plugin::{Code, Description};
 use crate::policy::{answer, event, facts};
-use crate::{Error, Limits, LoadError, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepTurn, Unavailable};
+use crate::{
+    Error, Kind, Limits, LoadError, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepTurn, Unavailable,
+    Wanted,
+};
 
 /// Under whose name a plugin runs: plugins of different classes share no process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,8 +139,18 @@ impl Workers {
     /// Checks a component, compiles it unless that was done before, and asks it what it is. Whether to trust it is the
     /// caller's to know, but a component is only run as this release's own if its digest is among them.
     pub fn load(&self, bytes: &[u8], class: Class) -> Result<Arc<Plugin>, LoadError> {
+        self.load_with(bytes, class, Wanted::default())
+    }
+
+    /// The same for a plugin that wants other limits than its kind has.
+    pub fn load_with(&self, bytes: &[u8], class: Class, wanted: Wanted) -> Result<Arc<Plugin>, LoadError> {
         self.sweep();
         let form = inspect(bytes)?;
+        let limits = match form.kind {
+            Kind::Policy => self.config.policy,
+            Kind::Step => self.config.step,
+        };
+        let limits = limits.with(wanted)?;
         let digest = crate::digest(bytes);
         if class == Class::BuiltIn && !self.config.built_in.contains(&digest) {
             return Err(LoadError::NotAccepted { digest });
@@ -149,6 +162,7 @@ impl Workers {
         let loaded = Arc::new(Loaded {
             handle,
             kind: form.kind,
+            limits,
             code,
         });
         let said = self.hold(class, &loaded)?;
@@ -156,6 +170,7 @@ impl Workers {
             digest,
             form,
             said,
+            limits,
             Code::Worker(Remote {
                 class,
                 handle,
@@ -230,7 +245,7 @@ impl Workers {
             history: call.history.iter().map(proto::recorded).collect(),
         };
         let link = self.link(remote.class)?;
-        let turn = link.step(remote.handle, &call.plugin.name, question)?;
+        let turn = link.step(remote.handle, &call.plugin, question)?;
         // Nothing that a worker says is taken on trust.
         if let StepTurn::Effect(effect) = &turn {
             check_answer(effect, &call.secrets).map_err(Unavailable::BadOutput)?;
@@ -275,12 +290,12 @@ impl PolicyHost for Workers {
             state: call.state.clone(),
         };
         let link = self.link(remote.class)?;
-        let (decision, fuel) = link.evaluate(remote.handle, &call.plugin.name, question)?;
+        let (decision, fuel) = link.evaluate(remote.handle, &call.plugin, question)?;
         let (verdicts, state) = answer(decision).map_err(Unavailable::BadOutput)?;
         Ok(PolicyReply {
             verdicts,
             state,
-            fuel: fuel.min(self.config.policy.fuel),
+            fuel: fuel.min(call.plugin.limits.fuel),
             micros: began.elapsed().as_micros() as u64,
         })
     }

@@ -47,6 +47,9 @@ enum Written {
     Rust,
     /// Policies alone; built by componentize-py
     Python,
+    /// Policies alone; built by Node and componentize-js
+    #[value(name = "javascript")]
+    JavaScript,
 }
 
 pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
@@ -58,6 +61,7 @@ pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
     let language = match args.language {
         Written::Rust => Language::Rust,
         Written::Python => Language::Python,
+        Written::JavaScript => Language::JavaScript,
     };
     let (into, name, own) = (dir.clone(), args.name, development_key(term).ok());
     let (written, made) = blocking(move || {
