@@ -139,6 +139,7 @@ fn tests_that_hold_a_promise_exist() {
     for (path, least) in [
         ("docs/clawkerd.md", 30),
         ("docs/plugins/sandbox.md", 10),
+        ("docs/plugins/trust.md", 8),
         ("docs/plugins/sources.md", 20),
     ] {
         let text = document(path);

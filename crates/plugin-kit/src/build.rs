@@ -69,7 +69,6 @@ fn manifest((name, version): &Said, form: Form, said: &PluginToml) -> Result<Man
     manifest.limits = Asked {
         memory: said.limits.memory,
         fuel: said.limits.fuel,
-        wall: None,
     };
     Ok(manifest)
 }

@@ -31,11 +31,7 @@ fn a_component_runs_under_the_limits_of_its_manifest_and_is_what_it_says() {
     let code = guests::described_policy("locks", 1, "", &format!("(i32.const {nothing})"), data);
     let with = |name: &str, memory, fuel| {
         let mut manifest = Manifest::new(name, "1", Kind::Policy, []);
-        manifest.limits = Asked {
-            memory,
-            fuel,
-            wall: None,
-        };
+        manifest.limits = Asked { memory, fuel };
         Sandbox::load(&manifest.embed(&code).expect("embeds"))
     };
     let more = with("locks", Some(100 << 20), Some(70_000_000)).expect("loads");

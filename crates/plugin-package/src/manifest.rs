@@ -77,9 +77,6 @@ pub struct Asked {
     /// Units of fuel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
-    /// Milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wall: Option<u64>,
 }
 
 /// The manifest.

@@ -360,7 +360,7 @@ impl From<ExplainError> for Fault {
         let said = error.to_string();
         match error {
             ExplainError::NoDecision(_) | ExplainError::Gone(_) => {
-                Fault::missing(said, "decisions are in `clawker events --kind PolicyDecided`")
+                Fault::missing(said, "decisions are in `clawker events --json | grep PolicyDecided`")
             }
             ExplainError::Journal(error) => error.into(),
             ExplainError::Broken(_) => Fault::internal(said),

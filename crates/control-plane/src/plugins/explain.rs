@@ -206,7 +206,7 @@ impl Plugins {
             let other = || "this release has another version of it".to_owned();
             return (plugin.digest == *digest).then_some(plugin).ok_or_else(other);
         }
-        let (bytes, signer) = {
+        let (bytes, signer, limits) = {
             let installed = self.installed();
             if let Some(plugin) = installed.held(digest) {
                 return Ok(plugin);
@@ -220,9 +220,12 @@ impl Plugins {
             (
                 installed.store.read(digest).map_err(|error| error.to_string())?,
                 pin.signer,
+                pin.limits,
             )
         };
         let class = super::installed::class(signer);
-        self.host.load(&bytes, class).map_err(|error| error.to_string())
+        self.host
+            .load_with(&bytes, class, super::installed::wanted(limits))
+            .map_err(|error| error.to_string())
     }
 }

@@ -16,7 +16,7 @@ use clawker_plugin_package::{
     SignatureError, StoreError, Trust, TrustError,
 };
 
-use super::installed::{class, kind};
+use super::installed::{class, kind, wanted};
 use super::{Plugins, PluginsError};
 use crate::core::now_ms;
 
@@ -218,7 +218,9 @@ impl Plugins {
     /// Installs what was examined, if nothing it asks for is missing. Blocks while it compiles.
     pub fn take(&self, component: &[u8], examined: &Examined, wish: Wish) -> Result<Entry, InstallError> {
         let manifest = &examined.manifest;
-        let plugin = self.host.load(component, class(examined.judged.signer))?;
+        let plugin = self
+            .host
+            .load_with(component, class(examined.judged.signer), wanted(manifest.limits))?;
         manifest.agrees(&plugin.name, &plugin.version, kind(plugin.kind), &plugin.imports)?;
         let entry = self.entry(&plugin, examined, wish.source, wish.usage, wish.trial)?;
         let Some(signature) = &wish.signature else {

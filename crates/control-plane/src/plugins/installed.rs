@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use clawker_model::{Action, PluginDigest};
 use clawker_plugin_host::worker::{Class, Workers};
-use clawker_plugin_host::{Kind, Plugin};
-use clawker_plugin_package::{self as package, Entry, Pin, Signer, Store, Trust};
+use clawker_plugin_host::{Kind, Plugin, Wanted};
+use clawker_plugin_package::{self as package, Asked, Entry, Pin, Signer, Store, Trust};
 use zeroize::Zeroizing;
 
 use super::PluginsError;
@@ -69,7 +69,7 @@ impl Installed {
         }
         let bytes = self.store.read(&pin.digest).map_err(|error| error.to_string())?;
         let plugin = host
-            .load(&bytes, class(pin.signer))
+            .load_with(&bytes, class(pin.signer), wanted(pin.limits))
             .map_err(|error| error.to_string())?;
         self.hold(plugin);
         Ok(())
@@ -174,6 +174,14 @@ pub(super) fn class(signer: Signer) -> Class {
     match signer {
         Signer::ThirdParty => Class::ThirdParty,
         Signer::Development => Class::Development,
+    }
+}
+
+/// The limits that a manifest asks for, as the plugins' host has them.
+pub(super) fn wanted(asked: Asked) -> Wanted {
+    Wanted {
+        memory: asked.memory,
+        fuel: asked.fuel,
     }
 }
 

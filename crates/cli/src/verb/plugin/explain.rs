@@ -14,7 +14,7 @@ use crate::text::{outline, plain};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  clawker events --kind PolicyDecided
+  clawker events --json | grep PolicyDecided
   clawker plugin explain 1207
   clawker plugin explain 1207 --json")]
 pub struct Args {
