@@ -170,7 +170,7 @@ fn what_a_host_does_not_trust_is_refused_by_name_and_nothing_of_it_stays() -> Re
             "a plugin called `git-guard`",
         ),
         (author.policy("egress-guard", "0.1.0", 5)?, 1, "of this release"),
-        (author.write("text", b"hello", true)?, 2, "not WebAssembly"),
+        (author.write("text", b"hello", true)?, 1, "is no component"),
         (author.write("half", &good[..good.len() / 2], true)?, 2, ""),
     ];
     for (file, code, says) in cases {

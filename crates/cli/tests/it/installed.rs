@@ -10,7 +10,7 @@ async fn run(stage: &Stage, line: &[&str]) -> Outcome {
 
 fn component(stage: &Stage) -> String {
     let path = stage.dir.path().join("git-setup.wasm");
-    std::fs::write(&path, b"component").expect("written");
+    std::fs::write(&path, b"\0asm\x0d\0\x01\0").expect("written");
     path.display().to_string()
 }
 
@@ -89,7 +89,7 @@ async fn what_a_plugin_asks_for_is_shown_and_has_to_be_granted() {
     assert!(all.out().contains("\"installed\":true"), "{}", all.out());
     let asked = stage.fake.with(|scene| scene.asked.clone());
     assert!(
-        asked.last().expect("asked").contains("install 9 bytes, preview false"),
+        asked.last().expect("asked").contains("install 8 bytes, preview false"),
         "{asked:?}"
     );
 }
