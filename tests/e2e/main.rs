@@ -13,6 +13,7 @@ mod hostile;
 mod identity;
 mod journal;
 mod lost;
+mod plugins;
 mod policy;
 mod prepare;
 mod project;

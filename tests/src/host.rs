@@ -1,5 +1,6 @@
 //! A supervised host of its own: state folder, label prefix, network, admin socket and control plane.
 
+mod lives;
 mod setup;
 
 use std::cell::RefCell;
@@ -165,31 +166,6 @@ impl Host {
     pub fn restart_control_plane_with_fault(&mut self, point: &str) -> Result<()> {
         let program = bins::control_plane_with_faults()?;
         self.begin_control_plane(&program, Some(point))
-    }
-
-    /// Brings up a control plane that dies at a fault point by itself, perhaps before it answers anybody.
-    pub fn control_plane_dies_at(&mut self, point: &str) -> Result<()> {
-        let program = bins::control_plane_with_faults()?;
-        self.spawn_control_plane(&program, Some(point))?;
-        let status = self.control_plane_ended()?;
-        ensure!(status.code().is_none(), "{point} was not a SIGKILL: {status}");
-        Ok(())
-    }
-
-    /// Deletes the journal and its projection, of a control plane that has ended.
-    pub fn lose_store(&mut self) -> Result<()> {
-        ensure!(self.control_plane.is_none(), "this host's control plane runs");
-        for name in ["journal.db", "state.db"] {
-            for end in ["", "-wal", "-shm"] {
-                match fs::remove_file(self.state.join(format!("{name}{end}"))) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-                    _ => {}
-                }
-            }
-        }
-        // Rows of the next journal count from 1 again.
-        self.events = RefCell::default();
-        Ok(())
     }
 
     fn spawn_control_plane(&mut self, program: &Path, fault: Option<&str>) -> Result<()> {

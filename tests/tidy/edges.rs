@@ -9,7 +9,7 @@ use crate::workspace::{expect_none, metadata, sources};
 /// Each crate with its layer and the crates below it that it may use. Layers: 0 words, 1 adapters and decisions,
 /// 2 the sandbox, 3 what authors need of it, 4 programs, 5 what runs the programs. Edges go down only; a new one is a
 /// change to review here.
-const EDGES: [(&str, u8, &[&str]); 21] = [
+const EDGES: [(&str, u8, &[&str]); 22] = [
     ("clawker-model", 0, &[]),
     ("clawker-plugin-sdk-macros", 0, &[]),
     ("clawker-plugin-sdk", 1, &["clawker-plugin-sdk-macros"]),
@@ -22,6 +22,7 @@ const EDGES: [(&str, u8, &[&str]); 21] = [
     ("clawker-store", 1, &["clawker-model"]),
     ("clawker-plugin-build", 1, &[]),
     ("clawker-plugin-package", 1, &["clawker-model"]),
+    ("clawker-plugin-source", 1, &["clawker-model"]),
     ("clawker-plugin-host", 2, &["clawker-model", "clawker-proc"]),
     (
         "clawker-plugin-kit",
@@ -50,6 +51,7 @@ const EDGES: [(&str, u8, &[&str]); 21] = [
             "clawker-model",
             "clawker-netfilter",
             "clawker-plugin-host",
+            "clawker-plugin-package",
             "clawker-proc",
             "clawker-store",
             "clawker-wire",
@@ -64,6 +66,7 @@ const EDGES: [(&str, u8, &[&str]); 21] = [
             "clawker-plugin-host",
             "clawker-plugin-kit",
             "clawker-plugin-package",
+            "clawker-plugin-source",
             "clawker-wire",
         ],
     ),
@@ -83,6 +86,7 @@ const EDGES: [(&str, u8, &[&str]); 21] = [
             "clawker-identity",
             "clawker-model",
             "clawker-netfilter",
+            "clawker-plugin-source",
             "clawker-proc",
             "clawker-store",
             "clawker-wire",
@@ -101,6 +105,7 @@ const EDGES: [(&str, u8, &[&str]); 21] = [
             "clawker-model",
             "clawker-netfilter",
             "clawker-plugin-host",
+            "clawker-plugin-package",
             "clawker-plugin-sdk",
             "clawker-proc",
             "clawker-sim",
@@ -112,7 +117,7 @@ const EDGES: [(&str, u8, &[&str]); 21] = [
 ];
 
 /// An outside crate, and the only one of ours that may name it.
-const FENCES: [(&str, &str); 8] = [
+const FENCES: [(&str, &str); 10] = [
     ("bollard", "clawker-docker"),
     ("bollard-stubs", "clawker-docker"),
     ("rusqlite", "clawker-store"),
@@ -121,6 +126,8 @@ const FENCES: [(&str, &str); 8] = [
     ("nftnl", "clawker-netfilter"),
     ("nftnl-sys", "clawker-netfilter"),
     ("mnl", "clawker-netfilter"),
+    ("reqwest", "clawker-plugin-source"),
+    ("oci-client", "clawker-plugin-source"),
 ];
 
 /// What the small static binary in every container must not contain.

@@ -56,7 +56,7 @@ pub async fn run(cli: Cli, term: &mut Term) -> Result<u8, CommandError> {
         Verb::Down(args) => verb::down::run(args, &socket, term).await,
         Verb::Restore(args) => verb::restore::run(args, term).await,
         Verb::Check(args) => verb::check::run(args, term).await,
-        Verb::Plugin(args) => verb::plugin::run(args, term).await,
+        Verb::Plugin(args) => verb::plugin::run(args, &socket, term).await,
         Verb::Ca(args) if args.is_offline() => verb::ca::sign(args, term).await,
         verb => {
             // What is wrong on the command line is said before what is wrong with the machine.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::error::{CommandError, Kind};
 use crate::text::plain_json;
@@ -141,6 +141,30 @@ impl Term {
         self.error_line(&plain_json(&json))
             .await
             .map_err(|error| output_error(&error))
+    }
+
+    /// Asks a person on stderr, and reads the line that is answered; `None` at the input's end.
+    pub async fn question(&mut self, question: &str) -> Result<Option<String>, CommandError> {
+        /// Bytes of an answer.
+        const MAX: usize = 1024;
+        let asked = async {
+            self.stderr.write_all(question.as_bytes()).await?;
+            self.stderr.flush().await
+        };
+        asked
+            .await
+            .map_err(|error| CommandError::io("asking on the terminal", &error))?;
+        // Byte by byte: what follows the line is the next question's.
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while line.len() < MAX && line.last() != Some(&b'\n') {
+            let read = self.stdin.read(&mut byte).await;
+            match read.map_err(|error| CommandError::io("reading the answer", &error))? {
+                0 if line.is_empty() => return Ok(None),
+                0 => break,
+                _ => line.extend(byte),
+            }
+        }
+        Ok(Some(String::from_utf8_lossy(&line).trim().to_owned()))
     }
 
     /// A line on stderr, come what may. It ends in CR too, in case the terminal is raw.

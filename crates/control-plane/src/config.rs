@@ -3,6 +3,7 @@
 //! Reads and checks; opens nothing that it names. An error says file, key and what would be right.
 
 mod engine;
+mod plugins;
 mod project;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use clawker_model::{OnFailure, When};
 use serde::Deserialize;
 
 pub use engine::{EngineConfig, Transport};
+pub use plugins::PluginsConfig;
 pub use project::{ProjectConfig, ProjectKey};
 
 /// Where the file stands unless `--config` says otherwise.
@@ -44,6 +46,7 @@ pub struct Config {
     /// Steps that prepare every agent, in order, before those of a project's file.
     pub plan: Vec<StepConfig>,
     pub project: ProjectConfig,
+    pub plugins: PluginsConfig,
 }
 
 /// How agents are identified.
@@ -171,6 +174,7 @@ impl Default for Config {
                 timeout: default_timeout(),
             }],
             project: ProjectConfig::default(),
+            plugins: PluginsConfig::default(),
         }
     }
 }
@@ -218,6 +222,7 @@ impl Config {
             ("state_dir", &self.state_dir),
             ("admin_socket", &self.admin_socket),
             ("docker_socket", &self.docker_socket),
+            ("plugins.trust", &self.plugins.trust),
         ] {
             if !path.is_absolute() {
                 return Err(bad(key, path.display(), "must be an absolute path"));
@@ -335,8 +340,8 @@ mod tests {
         assert_eq!(parse("").expect("empty"), Config::default());
         let bounds = Config::default().journal;
         assert_eq!((bounds.max_bytes, bounds.max_age_days), (1 << 30, 30));
-        let config = parse("[journal]\nmax_age_days = 7").expect("good");
-        assert_eq!((config.journal.max_bytes, config.journal.max_age_days), (1 << 30, 7));
+        let journal = parse("[journal]\nmax_age_days = 7").expect("good").journal;
+        assert_eq!((journal.max_bytes, journal.max_age_days), (1 << 30, 7));
         let config = parse("lease_seconds = 10\n[[plan]]\nplugin = \"welcome\"\nwhen = \"once\"").expect("good");
         assert_eq!((config.lease_seconds, config.plan[0].when), (10, Some(When::Once)));
     }
@@ -355,8 +360,7 @@ mod tests {
             .expect("good")
             .engine;
         assert!(engine.is_elsewhere());
-        let endpoint = engine.endpoint(Path::new("/s")).to_string();
-        assert_eq!(endpoint, "tcp://10.0.0.2:2375");
+        assert_eq!(engine.endpoint(Path::new("/s")).to_string(), "tcp://10.0.0.2:2375");
         let here = Config::default().engine.endpoint(Path::new("/s")).to_string();
         assert_eq!(here, "unix:///s");
     }
@@ -385,13 +389,12 @@ mod tests {
             ("[[plan]]\nplugin = \"x\"\ncolour = 0", "colour"),
             ("[project]\nforbid = [\"weather\"]", "weather"),
             ("[project]\nallow = []", "allow"),
+            ("[plugins]\ntrust = \"keys.toml\"", "plugins.trust"),
         ] {
             let error = parse(text).expect_err(text).to_string();
             assert!(error.contains(named), "{text}: {error}");
         }
-        let absent = Config::load(Some(Path::new("/nowhere/c.toml")))
-            .expect_err("absent")
-            .to_string();
-        assert!(absent.contains("/nowhere/c.toml"), "{absent}");
+        let absent = Config::load(Some(Path::new("/nowhere/c.toml"))).expect_err("absent");
+        assert!(absent.to_string().contains("/nowhere/c.toml"), "{absent}");
     }
 }

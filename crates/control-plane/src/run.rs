@@ -26,7 +26,7 @@ use crate::agent::{Agents, Turns};
 use crate::config::{Config, ConfigError};
 use crate::containment::{self, Deps};
 use crate::core::{Board, Core, now_ms, random_word};
-use crate::plugins::{self, Plugins, PluginsError};
+use crate::plugins::{self, Keys, Plugins, PluginsError};
 use crate::world::World;
 use crate::{admin, backup, engine_watch, journal, rotation, signer};
 
@@ -68,7 +68,7 @@ impl StartError {
     /// The program's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            StartError::Config(_) => exit::MISCONFIGURED,
+            StartError::Config(_) | StartError::Plugins(PluginsError::Trust(_)) => exit::MISCONFIGURED,
             StartError::Folder { .. } => exit::CANT_CREATE,
             StartError::Docker(_) | StartError::Netfilter(_) | StartError::Plugins(_) => exit::UNAVAILABLE,
             StartError::Store(clawker_store::Error::Locked { .. }) => exit::CANT_CREATE,
@@ -120,7 +120,12 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
     // Compiling takes longer than all the rest, and needs nothing of it.
     let loading = {
         let (config, libexec) = (config.clone(), libexec.clone());
-        tokio::task::spawn_blocking(move || Plugins::load(&config, &libexec))
+        let keys = Keys::of(&store);
+        tokio::task::spawn_blocking(move || {
+            let plugins = Plugins::load(&config, &libexec, keys)?;
+            let policies = plugins.policies()?;
+            Ok::<_, PluginsError>((plugins, policies))
+        })
     };
 
     let docker = Docker::connect_to(&config.engine.endpoint(&config.docker_socket))?;
@@ -146,13 +151,16 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         )
         .await?;
 
-    let plugins = Arc::new(loading.await.map_err(StartError::Loading)??);
+    let (plugins, policies) = loading.await.map_err(StartError::Loading)??;
+    let plugins = Arc::new(plugins);
     let board = Arc::new(Board::new(store.clone()));
+    let (promotions, promoted) = tokio::sync::mpsc::unbounded_channel();
     let containment = containment::spawn(Deps {
         store: store.clone(),
         netfilter: netfilter.clone(),
         host: plugins.host.clone(),
-        policies: plugins.policies.clone(),
+        policies,
+        promotions,
         board: board.clone(),
         tasks: tasks.clone(),
         shutdown: shutdown.clone(),
@@ -181,6 +189,10 @@ async fn start(config: Config) -> Result<Arc<Core>, StartError> {
         config,
     });
     core.world.attend(&core);
+    if let Some(problems) = core.plugins.problems() {
+        core.board.degraded("plugins", problems).await;
+    }
+    core.tasks.spawn(plugins::promote(core.clone(), promoted));
     for record in core.store.agents().await? {
         if record.container.is_none() {
             continue;

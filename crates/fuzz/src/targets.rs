@@ -7,6 +7,8 @@ mod docker;
 mod host;
 mod proc;
 mod session;
+#[cfg(feature = "host")]
+mod source;
 mod wire;
 mod words;
 
@@ -45,6 +47,10 @@ pub const TARGETS: &[Target] = &[
     host::BACKUP,
     #[cfg(feature = "host")]
     host::PROJECT,
+    #[cfg(feature = "host")]
+    source::REFERENCE,
+    #[cfg(feature = "host")]
+    source::ANSWERS,
 ];
 
 /// As text, as the programs read it: what isn't UTF-8 is replaced.

@@ -81,6 +81,7 @@ targets! {
     proc_stat proc_files words
     docker_stream docker_answers
     netlink nft_rules certificate definition backup project
+    plugin_source oci_answers
 }
 
 #[test]

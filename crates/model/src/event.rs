@@ -31,6 +31,22 @@ pub struct Row {
     pub event: Event,
 }
 
+/// What a policy was told beside the event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionFacts {
+    /// In the order of the policy's windows.
+    pub counts: Vec<WindowFact>,
+    pub containment: Containment,
+}
+
+/// What was counted in a window of a policy's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowFact {
+    pub kind: String,
+    pub seconds: u32,
+    pub count: u64,
+}
+
 macro_rules! events {
     ($($(#[$doc:meta])* $kind:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* })*) => {
         /// Everything that can happen, tagged `kind` with its `body`.
@@ -232,7 +248,24 @@ events! {
         /// The policy's new state, as it left it.
         #[serde(default)]
         state: String,
+        /// What it was told beside the event; rows of before don't say.
+        #[serde(default)]
+        facts: Option<DecisionFacts>,
     }
+    /// A policy is asked from now on, by this code and with these settings.
+    PolicyLoaded {
+        policy: String,
+        digest: PluginDigest,
+        version: String,
+        /// A JSON object.
+        settings: String,
+        /// `enforce`, `monitor` or `shadow`.
+        mode: String,
+        fallback: String,
+        fail_mode: String,
+    }
+    /// A policy is asked no more. What it asked for stays until it is released.
+    PolicyUnloaded { policy: String, digest: PluginDigest, }
     /// A cause of containment was added or withdrawn: what is asked for from now on.
     ContainmentAsked { cause: Cause, asked: Containment, }
     ActionIntended { axis: Axis, action: String, cause: u64, }
@@ -240,7 +273,23 @@ events! {
     ActionApplied { axis: Axis, action: String, read_back: String, micros: u64, }
     ActionFailed { axis: Axis, action: String, error: String, escalate: Option<Action>, }
     Released { by: String, causes: u32, asked: Containment, }
-    PluginInstalled { name: String, digest: PluginDigest, kind: String, }
+    PluginInstalled {
+        name: String,
+        digest: PluginDigest,
+        kind: String,
+        #[serde(default)]
+        version: String,
+        /// The id of the key that vouches for it.
+        #[serde(default)]
+        key: String,
+        #[serde(default)]
+        source: String,
+        #[serde(default)]
+        grants: Vec<String>,
+    }
+    PluginRemoved { name: String, digest: PluginDigest, }
+    /// A version on trial agreed with the one in force so often that it took its place.
+    PluginPromoted { name: String, from: PluginDigest, to: PluginDigest, agreed: u64, }
     PluginQuarantined { name: String, digest: PluginDigest, why: String, }
     SubsystemDegraded { subsystem: String, detail: String, }
     SubsystemRecovered { subsystem: String, }

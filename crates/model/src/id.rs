@@ -98,6 +98,13 @@ text_id!(
     |v| hex(v, 64)
 );
 
+impl PluginDigest {
+    /// Of the 32 bytes of a SHA-256.
+    pub fn of(sha256: &[u8; 32]) -> Self {
+        Self(sha256.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
 text_id!(
     /// SHA-256 of a certificate's DER, in hex.
     Thumbprint,

@@ -82,6 +82,25 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// What goes in with it; nothing for one that only reads.
+    pub fn pieces(&self) -> &[Piece] {
+        match self {
+            Self::Exec { stdin, .. } => stdin,
+            Self::WriteFile { content, .. } => content,
+            Self::ReadFile { .. } => &[],
+        }
+    }
+
+    /// The first secret in it that isn't among those.
+    pub fn foreign_secret(&self, granted: &[String]) -> Option<&str> {
+        self.pieces().iter().find_map(|piece| match piece {
+            Piece::Secret { name, .. } if !granted.contains(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+}
+
 /// A part of what goes into a file or a command: bytes of the step's own, or a secret that it never sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "piece")]

@@ -5,9 +5,7 @@ use sha2::{Digest, Sha256};
 
 /// The digest of a component.
 pub fn digest(bytes: &[u8]) -> PluginDigest {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    #[expect(clippy::expect_used, reason = "32 bytes in hex are 64 lower-case hex digits")]
-    PluginDigest::parse(&hex).expect("hex of a SHA-256")
+    PluginDigest::of(&Sha256::digest(bytes).into())
 }
 
 /// A line of a `digests` file is not one.

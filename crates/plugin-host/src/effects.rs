@@ -173,15 +173,9 @@ impl secrets::Host for CallState {
 /// An effect that a worker handed on: within the same bounds, and with no secret but the step's own.
 pub(crate) fn check_answer(effect: &Effect, granted: &[String]) -> std::result::Result<(), String> {
     check(effect)?;
-    let pieces = match effect {
-        Effect::Exec { stdin, .. } => stdin,
-        Effect::WriteFile { content, .. } => content,
-        Effect::ReadFile { .. } => return Ok(()),
-    };
-    let foreign = |piece: &&Piece| matches!(piece, Piece::Secret { name, .. } if !granted.contains(name));
-    match pieces.iter().find(foreign) {
-        Some(Piece::Secret { name, .. }) => Err(format!("secret `{name:.80}` isn't the step's")),
-        _ => Ok(()),
+    match effect.foreign_secret(granted) {
+        Some(name) => Err(format!("secret `{name:.80}` isn't the step's")),
+        None => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::state::{CallState, store};
 use crate::{Error, Unavailable};
 
 /// Calls that run at once; more wait for a place.
-const PLACES: u32 = 16;
+pub(crate) const PLACES: u32 = 16;
 
 /// One engine, the digests that it accepts and the thread behind its wall limits, which ends with it.
 pub struct Host {
@@ -33,7 +33,7 @@ impl Host {
         Self::with_limits(accepted, Limits::POLICY, Limits::STEP)
     }
 
-    /// The same with other limits for `evaluate` and `run`. Memory over that of [`Limits::STEP`] isn't to be had.
+    /// The same with other limits for `evaluate` and `run`. Memory over [`MAX_MEMORY`](crate::limits::MAX_MEMORY) isn't to be had.
     pub fn with_limits(accepted: HashSet<PluginDigest>, policy: Limits, step: Limits) -> Result<Self, Error> {
         let engine = engine()?;
         let wrong = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
@@ -121,20 +121,19 @@ fn config() -> Config {
 }
 
 fn pool() -> PoolingAllocationConfig {
-    // wit-component makes of a guest its module, a shim and a fix-up module.
-    const INSTANCES: u32 = 8;
+    use crate::limits::{MAX_INSTANCES, MAX_MEMORY, MAX_TABLES};
     let mut pool = PoolingAllocationConfig::default();
-    pool.max_core_instances_per_component(INSTANCES)
+    pool.max_core_instances_per_component(MAX_INSTANCES)
         .max_memories_per_component(1)
-        .max_memory_size(Limits::STEP.memory)
-        .max_tables_per_component(INSTANCES)
+        .max_memory_size(MAX_MEMORY)
+        .max_tables_per_component(MAX_TABLES)
         .linear_memory_keep_resident(256 << 10)
         .table_elements(crate::limits::MAX_TABLE_ELEMENTS)
         .table_keep_resident(16 << 10)
         .total_component_instances(PLACES)
-        .total_core_instances(PLACES * INSTANCES)
+        .total_core_instances(PLACES * MAX_INSTANCES)
         .total_memories(PLACES)
-        .total_tables(PLACES * INSTANCES);
+        .total_tables(PLACES * MAX_TABLES);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes);
     }

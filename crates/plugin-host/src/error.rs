@@ -41,6 +41,8 @@ pub enum LoadError {
         "plugin digest {digest} is not accepted: only this release's own plugins are; rebuild with `cargo xtask plugins`"
     )]
     NotAccepted { digest: PluginDigest },
+    #[error("the plugin wants {wanted} {what} a call; a host gives 1 to {most}")]
+    Limit { what: &'static str, wanted: u64, most: u64 },
     #[error("compiling the component: {0}")]
     Compile(String),
     #[error("asking the plugin to describe itself: {0}")]

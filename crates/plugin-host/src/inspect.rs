@@ -14,14 +14,15 @@ const POLICY: &[&str] = &["log", "settings"];
 const STEP: &[&str] = &["log", "settings", "exec", "write-file", "read-file", "secrets"];
 
 /// What a component is, by its form.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Form {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
     pub kind: Kind,
     /// Permissions that it asks for, e.g. `exec`, sorted.
     pub imports: Vec<String>,
 }
 
-pub(crate) fn inspect(bytes: &[u8]) -> Result<Form, LoadError> {
+/// Reads it. Nothing of it runs.
+pub fn inspect(bytes: &[u8]) -> Result<Form, LoadError> {
     if bytes.len() > MAX_COMPONENT {
         return Err(LoadError::TooLarge { len: bytes.len() });
     }
@@ -69,13 +70,14 @@ pub(crate) fn inspect(bytes: &[u8]) -> Result<Form, LoadError> {
 }
 
 fn world(types: TypesRef<'_>, exports: &[&str]) -> Result<Kind, LoadError> {
-    let is_type = |name: &&str| {
-        matches!(
+    // Functions make a world. Nobody calls what an instance holds: tools leave some, as componentize-py does.
+    let is_called = |name: &&str| {
+        !matches!(
             types.component_item_for_export(name).map(|item| item.ty),
-            Some(ComponentEntityType::Type { .. })
+            Some(ComponentEntityType::Type { .. } | ComponentEntityType::Instance(_))
         )
     };
-    let mut names: Vec<&str> = exports.iter().copied().filter(|name| !is_type(name)).collect();
+    let mut names: Vec<&str> = exports.iter().copied().filter(is_called).collect();
     names.sort_unstable();
     match names[..] {
         ["describe", "evaluate"] => Ok(Kind::Policy),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::LoadError;
+
 /// What one call may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
@@ -26,6 +28,24 @@ impl Limits {
         fuel: 1_000_000_000,
         wall: Duration::from_secs(10),
     };
+    /// The same, but for what a plugin wants otherwise. The wall stays as far behind the fuel as it was.
+    pub fn with(self, wanted: Wanted) -> Result<Self, LoadError> {
+        let within = |what, wanted: Option<u64>, most: u64, unless: u64| match wanted {
+            // A host's own are its own to choose.
+            None => Ok(unless),
+            Some(wanted) if (1..=most).contains(&wanted) => Ok(wanted),
+            Some(wanted) => Err(LoadError::Limit { what, wanted, most }),
+        };
+        let memory = within("bytes of memory", wanted.memory, MAX_MEMORY as u64, self.memory as u64)?;
+        let fuel = within("units of fuel", wanted.fuel, MAX_FUEL, self.fuel)?;
+        let longer = u32::try_from(fuel.div_ceil(self.fuel.max(1))).unwrap_or(u32::MAX);
+        Ok(Self {
+            memory: usize::try_from(memory).unwrap_or(MAX_MEMORY),
+            fuel,
+            wall: self.wall.saturating_mul(longer.max(1)),
+        })
+    }
+
     /// For `describe` at load, when the machine may be busy starting: fuel decides, the wall is far.
     pub(crate) const DESCRIBE: Limits = Limits {
         wall: Duration::from_secs(5),
@@ -33,6 +53,23 @@ impl Limits {
     };
 }
 
+/// What a plugin wants in the place of its kind's limits; a policy in a language with an interpreter may need more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Bytes, [`MAX_MEMORY`] at most.
+    pub memory: Option<u64>,
+    /// Units, [`MAX_FUEL`] at most.
+    pub fuel: Option<u64>,
+}
+
+/// Bytes of memory that a plugin may want for a call.
+pub const MAX_MEMORY: usize = 256 << 20;
+/// Units of fuel that a plugin may want for a call.
+pub const MAX_FUEL: u64 = 1_000_000_000;
+/// Core instances of a component, and tables of all of them. wit-component makes three of a Rust guest; an interpreter with
+/// its libraries, as componentize-py links them, has some forty.
+pub const MAX_INSTANCES: u32 = 64;
+pub const MAX_TABLES: u32 = 64;
 /// Bytes of a component.
 pub const MAX_COMPONENT: usize = 32 << 20;
 /// Bytes of a plugin's settings.
@@ -68,7 +105,7 @@ pub const MAX_TAKEN: usize = 256;
 /// Seconds of one effect.
 pub const MAX_EFFECT_SECONDS: u32 = 600;
 /// Log lines of one call, and bytes of one line.
-pub const MAX_LOG_LINES: u32 = 64;
+pub const MAX_LOG_LINES: usize = 64;
 pub const MAX_LOG_LINE: usize = 1 << 10;
 
 /// Calls of `log` and `settings` in one call: fuel counts a plugin's own work, and theirs is the host's.
@@ -90,6 +127,34 @@ pub(crate) fn cut(mut text: String, max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plugin_gets_the_limits_it_wants_up_to_the_most() {
+        let wanted = |memory, fuel| Limits::POLICY.with(Wanted { memory, fuel });
+        assert_eq!(wanted(None, None), Ok(Limits::POLICY));
+        let endless = Limits {
+            fuel: u64::MAX,
+            ..Limits::POLICY
+        };
+        assert_eq!(endless.with(Wanted::default()), Ok(endless));
+        let most = wanted(Some(MAX_MEMORY as u64), Some(MAX_FUEL)).expect("the most");
+        assert_eq!((most.memory, most.fuel), (MAX_MEMORY, MAX_FUEL));
+        assert_eq!(most.wall, Limits::POLICY.wall * 20, "fuel still ends first");
+        let less = wanted(Some(1), Some(7)).expect("less");
+        assert_eq!((less.memory, less.fuel, less.wall), (1, 7, Limits::POLICY.wall));
+        for (memory, fuel) in [
+            (Some(0), None),
+            (Some(MAX_MEMORY as u64 + 1), None),
+            (None, Some(0)),
+            (None, Some(MAX_FUEL + 1)),
+            (None, Some(u64::MAX)),
+        ] {
+            assert!(
+                matches!(wanted(memory, fuel), Err(LoadError::Limit { .. })),
+                "{memory:?} {fuel:?}"
+            );
+        }
+    }
 
     #[test]
     fn cutting_keeps_characters_whole() {

@@ -9,7 +9,7 @@ use crate::bindings::policy::clawker::plugin::types;
 use crate::bindings::step::StepPre;
 use crate::engine::unavailable;
 use crate::inspect::inspect;
-use crate::limits::Limits;
+use crate::limits::{Limits, Wanted};
 use crate::log::Line;
 use crate::plugin::{Code, Description};
 use crate::state::CallState;
@@ -18,7 +18,17 @@ use crate::{Host, Kind, LoadError, Plugin, Unavailable, digest};
 impl Host {
     /// Checks, compiles and asks a component what it is. Takes tens of milliseconds, more in an unoptimised build.
     pub fn load(&self, bytes: &[u8]) -> Result<Arc<Plugin>, LoadError> {
+        self.load_with(bytes, Wanted::default())
+    }
+
+    /// The same for a plugin that wants other limits than its kind has.
+    pub fn load_with(&self, bytes: &[u8], wanted: Wanted) -> Result<Arc<Plugin>, LoadError> {
         let form = inspect(bytes)?;
+        let limits = match form.kind {
+            Kind::Policy => self.policy_limits,
+            Kind::Step => self.step_limits,
+        };
+        let limits = limits.with(wanted)?;
         let digest = digest(bytes);
         if !self.accepted.contains(&digest) {
             return Err(LoadError::NotAccepted { digest });
@@ -26,20 +36,10 @@ impl Host {
         let compile = |error: wasmtime::Error| LoadError::Compile(format!("{error:#}"));
         let component = Component::new(&self.engine, bytes).map_err(compile)?;
         let code = self.link(form.kind, &component).map_err(compile)?;
-        let (said, lines) = self.describe(&code);
+        let (said, lines) = self.describe(&code, &limits);
         crate::log::tell(digest.as_str().get(..12).unwrap_or_default(), lines);
         let said = Description::check(said.map_err(LoadError::Describe)?, form.kind)?;
-        Ok(Arc::new(Plugin {
-            digest,
-            name: said.name,
-            version: said.version,
-            kind: form.kind,
-            settings_schema: said.settings_schema,
-            events: said.events,
-            windows: said.windows,
-            imports: form.imports,
-            code,
-        }))
+        Ok(Arc::new(Plugin::of(digest, form, said, limits, code)))
     }
 
     /// Code that a compiler of this engine made.
@@ -57,9 +57,17 @@ impl Host {
         })
     }
 
-    pub(crate) fn describe(&self, code: &Code) -> (Result<types::Description, Unavailable>, Vec<Line>) {
-        let state = CallState::new("{}".into(), &Limits::DESCRIBE);
-        let (_pass, mut store) = match self.begin(state, &Limits::DESCRIBE) {
+    pub(crate) fn describe(
+        &self,
+        code: &Code,
+        limits: &Limits,
+    ) -> (Result<types::Description, Unavailable>, Vec<Line>) {
+        let limits = Limits {
+            memory: limits.memory,
+            ..Limits::DESCRIBE
+        };
+        let state = CallState::new("{}".into(), &limits);
+        let (_pass, mut store) = match self.begin(state, &limits) {
             Ok(begun) => begun,
             Err(unavailable) => return (Err(unavailable), Vec::new()),
         };

@@ -36,7 +36,7 @@ impl Log {
         if level == Level::Error {
             self.last_error = Some(text.clone());
         }
-        if self.lines.len() < MAX_LOG_LINES as usize {
+        if self.lines.len() < MAX_LOG_LINES {
             self.lines.push(Line { level, text });
         } else {
             self.dropped = self.dropped.saturating_add(1);
@@ -58,7 +58,7 @@ impl Log {
 
 /// Hands a call's lines to `tracing`. They may come out of a worker, so they are put within bounds again.
 pub(crate) fn tell(plugin: &str, lines: Vec<Line>) {
-    for line in lines.into_iter().take(MAX_LOG_LINES as usize + 1) {
+    for line in lines.into_iter().take(MAX_LOG_LINES + 1) {
         let text = clean(line.text);
         match line.level {
             Level::Debug => tracing::debug!(target: "clawker::plugin", plugin, "{text}"),

@@ -4,12 +4,13 @@ use std::fmt;
 
 use clawker_model::{Event, PluginDigest};
 
-use crate::LoadError;
 use crate::bindings::policy::{PolicyPre, clawker::plugin::types};
 use crate::bindings::step::StepPre;
+use crate::inspect::Form;
 use crate::limits::{MAX_SCHEMA, MAX_WINDOW_SECONDS, MAX_WINDOWS};
 use crate::state::CallState;
 use crate::worker::Remote;
+use crate::{Limits, LoadError};
 
 /// Which world a plugin implements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -40,6 +41,8 @@ pub struct Plugin {
     pub windows: Vec<Window>,
     /// The permissions that it asks for, e.g. `exec`, sorted.
     pub imports: Vec<String>,
+    /// Of each of its calls.
+    pub limits: Limits,
     pub(crate) code: Code,
 }
 
@@ -49,6 +52,24 @@ pub(crate) enum Code {
     Policy(PolicyPre<CallState>),
     /// In a process of [`Workers`](crate::worker::Workers).
     Worker(Remote),
+}
+
+impl Plugin {
+    /// Of a component's digest and form, and of what it said of itself.
+    pub(crate) fn of(digest: PluginDigest, form: Form, said: Description, limits: Limits, code: Code) -> Self {
+        Self {
+            digest,
+            name: said.name,
+            version: said.version,
+            kind: form.kind,
+            settings_schema: said.settings_schema,
+            events: said.events,
+            windows: said.windows,
+            imports: form.imports,
+            limits,
+            code,
+        }
+    }
 }
 
 impl fmt::Debug for Plugin {

@@ -11,12 +11,14 @@ use crate::limits::{MAX_ALLOW, MAX_STATE, MAX_TEXT, MAX_VERDICTS, cut};
 use crate::log::Line;
 use crate::plugin::Code;
 use crate::state::CallState;
-use crate::{Host, Plugin, Unavailable};
+use crate::{Host, Limits, Plugin, Unavailable};
 
 /// Consequences of a policy's own verdicts, and what is written about them. Offered to no policy, whatever it asks:
 /// it would be fed by itself.
 const NOT_OFFERED: &[&str] = &[
     "PolicyDecided",
+    "PolicyLoaded",
+    "PolicyUnloaded",
     "ContainmentAsked",
     "ActionIntended",
     "ActionApplied",
@@ -81,7 +83,14 @@ impl PolicyHost for Host {
         let began = Instant::now();
         let (event, facts) = (event(call.row)?, facts(&call.facts)?);
         let plugin = &call.plugin;
-        let (decided, lines) = self.decide(&plugin.code, call.settings.clone(), &event, &facts, &call.state);
+        let (decided, lines) = self.decide(
+            &plugin.code,
+            &plugin.limits,
+            call.settings.clone(),
+            &event,
+            &facts,
+            &call.state,
+        );
         crate::log::tell(&plugin.name, lines);
         let (decision, fuel) = decided?;
         let (verdicts, state) = answer(decision).map_err(Unavailable::BadOutput)?;
@@ -99,6 +108,7 @@ impl Host {
     pub(crate) fn decide(
         &self,
         code: &Code,
+        limits: &Limits,
         settings: String,
         event: &wit::Event,
         facts: &wit::Facts,
@@ -107,8 +117,8 @@ impl Host {
         let Code::Policy(pre) = code else {
             return (Err(Unavailable::Missing), Vec::new());
         };
-        let call = CallState::new(settings, &self.policy_limits);
-        let (_pass, mut store) = match self.begin(call, &self.policy_limits) {
+        let call = CallState::new(settings, limits);
+        let (_pass, mut store) = match self.begin(call, limits) {
             Ok(begun) => begun,
             Err(unavailable) => return (Err(unavailable), Vec::new()),
         };
@@ -117,7 +127,7 @@ impl Host {
             .and_then(|guest| guest.call_evaluate(&mut store, event, facts, state))
             .map_err(|error| unavailable(&error, store.data()));
         let left = store.get_fuel().unwrap_or_default();
-        let fuel = self.policy_limits.fuel.saturating_sub(left);
+        let fuel = limits.fuel.saturating_sub(left);
         (decision.map(|decision| (decision, fuel)), store.data_mut().log.take())
     }
 }

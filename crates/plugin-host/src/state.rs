@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clawker_model::{Effect, EffectNote, EffectResult, SecretForm};
 use wasmtime::{ResourceLimiter, Result, StoreLimits, StoreLimitsBuilder, bail};
 
-use crate::limits::{HOSTCALL_FUEL, Limits, MAX_HOST_CALLS, MAX_TABLE_ELEMENTS};
+use crate::limits::{HOSTCALL_FUEL, Limits, MAX_HOST_CALLS, MAX_INSTANCES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 use crate::log::Log;
 
 /// The data of a store; made for a call and dropped with it.
@@ -95,7 +95,11 @@ pub(crate) struct Memory {
 }
 
 fn counts() -> StoreLimits {
-    StoreLimitsBuilder::new().instances(16).tables(16).memories(4).build()
+    StoreLimitsBuilder::new()
+        .instances(MAX_INSTANCES as usize)
+        .tables(MAX_TABLES as usize)
+        .memories(4)
+        .build()
 }
 
 impl ResourceLimiter for Memory {

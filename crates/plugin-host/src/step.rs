@@ -16,7 +16,7 @@ use crate::limits::{MAX_EFFECTS, MAX_TEXT, cut};
 use crate::log::Line;
 use crate::plugin::Code;
 use crate::state::{CallState, Ended, Replay};
-use crate::{Host, Plugin, Unavailable};
+use crate::{Host, Limits, Plugin, Unavailable};
 
 /// One turn of a step.
 #[derive(Debug)]
@@ -87,7 +87,10 @@ impl Host {
     fn turn(&self, call: &StepCall) -> Result<StepTurn, Unavailable> {
         let context = call.context.raw();
         let (settings, secrets) = (call.settings.clone(), call.secrets.clone());
-        let (turn, lines) = self.take_turn(&call.plugin.code, settings, secrets, &context, call.history.clone());
+        let (turn, lines) = {
+            let (plugin, history) = (&call.plugin, call.history.clone());
+            self.take_turn(&plugin.code, &plugin.limits, settings, secrets, &context, history)
+        };
         crate::log::tell(&call.plugin.name, lines);
         turn
     }
@@ -96,6 +99,7 @@ impl Host {
     pub(crate) fn take_turn(
         &self,
         code: &Code,
+        limits: &Limits,
         settings: String,
         secrets: Vec<String>,
         context: &Context,
@@ -108,7 +112,7 @@ impl Host {
             let many = Unavailable::BadOutput(format!("more than {MAX_EFFECTS} effects"));
             return (Err(many), Vec::new());
         }
-        let mut state = CallState::new(settings, &self.step_limits);
+        let mut state = CallState::new(settings, limits);
         state.replay = Some(Replay {
             history,
             secrets,
@@ -116,7 +120,7 @@ impl Host {
             asked: 0,
             ended: None,
         });
-        let (_pass, mut store) = match self.begin(state, &self.step_limits) {
+        let (_pass, mut store) = match self.begin(state, limits) {
             Ok(begun) => begun,
             Err(unavailable) => return (Err(unavailable), Vec::new()),
         };

@@ -31,6 +31,14 @@ impl Windows {
         }
     }
 
+    /// Whether these windows are counted already.
+    pub fn counts<'a>(&self, mut windows: impl Iterator<Item = &'a Window>) -> bool {
+        windows.all(|window| {
+            let longest = self.wanted.get(&window.kind);
+            longest.is_some_and(|longest| *longest >= millis(window.seconds))
+        })
+    }
+
     /// How far back the journal has to be read, in milliseconds.
     pub fn longest(&self) -> u64 {
         self.wanted.values().copied().max().unwrap_or(0)

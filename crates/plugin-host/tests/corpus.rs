@@ -320,7 +320,8 @@ impl Stage {
             Err(error) => error.to_string(),
             Ok(plugin) => {
                 let said = self.ask(&plugin);
-                self.workers.unload(&plugin);
+                drop(plugin);
+                self.workers.sweep();
                 said.expect_err("it was answered")
             }
         }
@@ -396,7 +397,8 @@ fn a_component_with_flipped_bits_is_refused_or_does_no_harm() {
             Ok(plugin) => {
                 // In a text, say: then it is another honest policy, or one that isn't.
                 let _ = stage.ask(&plugin);
-                stage.workers.unload(&plugin);
+                drop(plugin);
+                stage.workers.sweep();
             }
         }
     }

@@ -4,12 +4,12 @@ mod guests;
 
 use std::sync::Arc;
 
-use clawker_model::event::{AgentUntrusted, UntrustedReason};
+use clawker_model::event::{AgentUntrusted, ExecExited, UntrustedReason};
 use clawker_model::plan::WriteWhen;
 use clawker_model::{Action, Containment, Effect, EffectResult, FullName, NetworkState, Piece, Row, Verdict};
 use clawker_plugin_host::{
     Facts, Host, Kind, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepContext, StepTurn, Unavailable,
-    WindowCount, check_settings, note,
+    WindowCount, check_settings, is_offered, note,
 };
 
 fn loaded(name: &str) -> (Host, Arc<Plugin>) {
@@ -182,6 +182,126 @@ fn the_quarantine_has_a_setting_for_every_reason_that_the_model_has() {
         r#"{"default":1}"#,
     ] {
         assert!(check_settings(&quarantine.1, bad).is_err(), "{bad}");
+    }
+}
+
+const FIVE_FAILED: &str = "failed := object.get(input.state, \"failed\", 0) + 1 if input.body.code != 0
+state := {\"failed\": failed}
+verdicts contains {\"action\": \"freeze\"} if failed == 5";
+
+fn failed_exec() -> Row {
+    guests::row(ExecExited {
+        exec: "e".into(),
+        code: 1,
+        signal: None,
+        oom: false,
+    })
+}
+
+fn one_rule(when: &str) -> String {
+    let rule = serde_json::json!({"name": "r", "on": ["ExecExited"], "when": when, "action": "alert"});
+    serde_json::json!({ "rules": [rule] }).to_string()
+}
+
+fn one_module(lines: &str) -> String {
+    serde_json::json!({ "policy": format!("package clawker\n{lines}") }).to_string()
+}
+
+#[test]
+fn policies_without_code_decide_by_their_settings_at_the_same_price_each_time() {
+    let rule = serde_json::json!({"name": "fails", "on": ["ExecExited"], "when": "body.code != 0", "times": 5,
+        "within": 60, "action": "freeze"});
+    let rules = serde_json::json!({ "rules": [rule] }).to_string();
+    for (name, settings) in [("cel-rules", &rules), ("rego-rules", &one_module(FIVE_FAILED))] {
+        let policy = loaded(name);
+        assert_eq!((policy.1.kind, policy.1.windows.len()), (Kind::Policy, 16));
+        assert_eq!(policy.1.imports, ["log", "settings"], "{name}");
+        assert_eq!(check_settings(&policy.1, settings), Ok(()));
+        assert!(check_settings(&policy.1, "{}").is_err(), "{name} has nothing to go by");
+        for kind in &policy.1.events {
+            let offered = is_offered(kind) && clawker_model::Event::KINDS.contains(&kind.as_str());
+            assert!(offered, "{kind}");
+        }
+        let mut state = String::new();
+        let mut actions = Vec::new();
+        for _ in 0..5 {
+            let ask = || evaluate(&policy, settings, &failed_exec(), 1, false, state.clone()).expect("answers");
+            let (first, second) = (ask(), ask());
+            assert_eq!(
+                (&first.verdicts, &first.state, first.fuel),
+                (&second.verdicts, &second.state, second.fuel),
+                "{name}"
+            );
+            actions.extend(first.verdicts.iter().map(|verdict| verdict.action.name()));
+            state = first.state;
+        }
+        assert_eq!(actions, ["freeze"], "{name}");
+    }
+}
+
+#[test]
+fn rules_that_cannot_be_read_make_a_policy_without_code_unavailable_by_name() {
+    let (cel, rego) = (loaded("cel-rules"), loaded("rego-rules"));
+    for (policy, settings, says) in [
+        (
+            &cel,
+            one_rule("body.code =="),
+            "rule `r`: `when` is not CEL: line 1, column 13",
+        ),
+        (&cel, one_rule("body.argv == []"), "rule `r`: `when`: No such key: argv"),
+        // What the library doesn't implement is a panic, and has the rule's name as well.
+        (&cel, one_rule("body{} == 1"), "rule `r`: `when`: "),
+        (
+            &rego,
+            one_module("verdicts contains"),
+            "`policy`, line 2:18: expecting expression",
+        ),
+        (
+            &rego,
+            one_module("verdicts := 1 / 0"),
+            "`verdicts`, line 2:15: divide by zero",
+        ),
+    ] {
+        let answer = evaluate(policy, &settings, &failed_exec(), 1, false, String::new());
+        let Err(Unavailable::Trap(why)) = answer else {
+            panic!("{settings}: {answer:?}")
+        };
+        assert!(why.contains(says), "{why}");
+    }
+}
+
+#[test]
+fn bombs_in_rules_end_by_a_limit() {
+    let ten = "[1,2,3,4,5,6,7,8,9,0]";
+    let loops = (0..6).fold("1".to_owned(), |inner, n| format!("{ten}.map(x{n}, {inner})"));
+    let (cel, rego) = (loaded("cel-rules"), loaded("rego-rules"));
+    for (policy, settings) in [
+        (&cel, one_rule(&format!("{loops} == []"))),
+        (
+            &cel,
+            one_rule(&format!("{}1{} == 1", "(".repeat(1000), ")".repeat(1000))),
+        ),
+        (&cel, one_rule(&format!("{}1 == 1", "1 + ".repeat(1000)))),
+        (
+            &cel,
+            one_rule(&format!("{}{} == []", "[".repeat(1000), "]".repeat(1000))),
+        ),
+        (
+            &rego,
+            one_module("verdicts := [1 | some a in numbers.range(1, 9999); some b in numbers.range(1, 9999); a < b]"),
+        ),
+        (&rego, one_module("verdicts := numbers.range(1, 100000000)")),
+        (
+            &rego,
+            one_module(&format!("verdicts := {}1{}", "(".repeat(9000), ")".repeat(9000))),
+        ),
+    ] {
+        let answer = evaluate(policy, &settings, &failed_exec(), 1, false, String::new());
+        let ended = matches!(
+            answer,
+            Err(Unavailable::Fuel | Unavailable::Memory | Unavailable::Trap(_))
+        );
+        assert!(ended, "{settings:.200}: {answer:?}");
     }
 }
 

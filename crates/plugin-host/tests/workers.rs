@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clawker_model::{FullName, PluginDigest};
-use clawker_plugin_host::worker::{Class, HostKey, Workers, WorkersConfig};
+use clawker_plugin_host::worker::{Class, CodeKey, Workers, WorkersConfig};
 use clawker_plugin_host::{
     Facts, LoadError, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepContext, StepTurn, Unavailable,
-    WindowCount, digest,
+    Wanted, WindowCount, digest,
 };
 use guests::Data;
 
@@ -38,6 +38,15 @@ fn workers() -> Workers {
 }
 
 fn ask(host: &dyn PolicyHost, plugin: &Arc<Plugin>, denied: u64) -> Result<PolicyReply, Unavailable> {
+    ask_by(r#"{"threshold":1}"#, host, plugin, denied)
+}
+
+fn ask_by(
+    settings: &str,
+    host: &dyn PolicyHost,
+    plugin: &Arc<Plugin>,
+    denied: u64,
+) -> Result<PolicyReply, Unavailable> {
     let count = |kind: &str, count| WindowCount {
         kind: kind.into(),
         seconds: 60,
@@ -45,7 +54,7 @@ fn ask(host: &dyn PolicyHost, plugin: &Arc<Plugin>, denied: u64) -> Result<Polic
     };
     host.evaluate(&PolicyCall {
         plugin: plugin.clone(),
-        settings: r#"{"threshold":1}"#.into(),
+        settings: settings.into(),
         row: &guests::denied(),
         facts: Facts {
             windows: vec![count("EgressDenied", denied), count("ContainerOom", 0)],
@@ -79,6 +88,28 @@ fn a_policy_decides_in_a_worker_as_in_this_process() {
         );
     }
     assert_eq!(ask(&workers, &there, 1).expect("decides").verdicts.len(), 1);
+}
+
+#[test]
+fn the_largest_of_our_policies_decide_in_a_worker_too() {
+    let workers = workers();
+    for (name, settings) in [
+        (
+            "cel-rules",
+            r#"{"rules":[{"name":"r","on":["EgressDenied"],"when":"count('EgressDenied', 60) > 1","action":"kill"}]}"#,
+        ),
+        (
+            "rego-rules",
+            r#"{"policy":"package clawker\nverdicts contains {\"action\": \"kill\"} if input.counts.EgressDenied[\"60\"] > 1"}"#,
+        ),
+    ] {
+        let component = guests::first_party(name);
+        let plugin = workers.load(&component, Class::ThirdParty).expect(name);
+        for (denied, verdicts) in [(1, 0), (2, 1)] {
+            let reply = ask_by(settings, &workers, &plugin, denied).expect(name);
+            assert_eq!(reply.verdicts.len(), verdicts, "{name}");
+        }
+    }
 }
 
 #[test]
@@ -222,7 +253,8 @@ fn hostile_policies_harm_nobody_in_their_worker() {
             facts: Facts::default(),
             state: String::new(),
         });
-        workers.unload(&plugin);
+        drop(plugin);
+        workers.sweep();
         answer.expect_err("it is hostile")
     };
     assert_eq!(says("(loop (br 0)) (i32.const 0)"), Unavailable::Fuel);
@@ -236,12 +268,18 @@ fn hostile_policies_harm_nobody_in_their_worker() {
 }
 
 #[test]
-fn a_plugin_that_was_unloaded_is_missing() {
+fn code_is_forgotten_when_nobody_has_its_plugin_any_more() {
     let guard = guests::first_party("egress-guard");
     let workers = workers();
     let plugin = workers.load(&guard, Class::ThirdParty).expect("loads");
-    workers.unload(&plugin);
-    assert_eq!(ask(&workers, &plugin, 1).expect_err("unloaded"), Unavailable::Missing);
+    let other = plugin.clone();
+    drop(plugin);
+    workers.sweep();
+    assert!(ask(&workers, &other, 1).is_ok(), "somebody has it");
+    assert_eq!(workers.held(), 1);
+    drop(other);
+    workers.sweep();
+    assert_eq!(workers.held(), 0);
 }
 
 #[test]
@@ -275,7 +313,7 @@ fn a_second_start_compiles_nothing() {
     let dir = tempfile::tempdir().expect("folder");
     let start = || {
         let mut config = config(&[]);
-        config.kept = Some((dir.path().to_owned(), HostKey::new(&[7; 32])));
+        config.kept = Some((dir.path().to_owned(), CodeKey::new(&[7; 32])));
         let workers = Workers::new(config).expect("workers");
         let plugin = workers.load(&guard, Class::ThirdParty).expect("loads");
         assert!(ask(&workers, &plugin, 1).is_ok());
@@ -298,4 +336,49 @@ fn a_second_start_compiles_nothing() {
     std::fs::write(&kept, b"native code of somebody else").expect("written");
     start();
     assert!(std::fs::metadata(&kept).expect("compiled anew").len() > 1000);
+}
+
+/// More than a policy's fuel in a loop, more than its memory, and nothing to say.
+fn hungry() -> Vec<u8> {
+    let mut data = Data::default();
+    let state = data.bytes(b"");
+    let nothing = data.decision(0, "", state);
+    let evaluate = format!(
+        "(local $n i32)
+         (local.set $n (i32.const 20000000))
+         (loop $l (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+         (drop (memory.grow (i32.const 1280)))
+         (i32.const {nothing})"
+    );
+    guests::policy("", &evaluate, data)
+}
+
+#[test]
+fn a_plugin_has_the_limits_that_it_wants_here_and_in_a_worker() {
+    let hungry = hungry();
+    let (host, workers) = (guests::host_for(&[&hungry]), workers());
+    let wanted = |memory: Option<u64>, fuel| Wanted {
+        memory: memory.map(|mib| mib << 20),
+        fuel,
+    };
+    let said = |wanted| {
+        let here = host.load_with(&hungry, wanted).expect("loads here");
+        let there = workers
+            .load_with(&hungry, Class::ThirdParty, wanted)
+            .expect("loads there");
+        assert_eq!(here.limits, there.limits);
+        let here = ask(&host, &here, 0).map(|reply| reply.fuel);
+        assert_eq!(here, ask(&workers, &there, 0).map(|reply| reply.fuel));
+        here
+    };
+    assert_eq!(said(Wanted::default()), Err(Unavailable::Fuel));
+    assert_eq!(said(wanted(None, Some(200_000_000))), Err(Unavailable::Memory));
+    let fuel = said(wanted(Some(128), Some(200_000_000))).expect("enough of both");
+    assert!(fuel > guests::POLICY.fuel, "{fuel}");
+    assert_eq!(said(wanted(Some(128), Some(fuel / 2))), Err(Unavailable::Fuel));
+    for wanted in [wanted(Some(257), None), wanted(None, Some(1_000_000_001))] {
+        let here = host.load_with(&hungry, wanted).expect_err("too much");
+        assert!(matches!(here, LoadError::Limit { .. }), "{here}");
+        assert_eq!(workers.load_with(&hungry, Class::ThirdParty, wanted).err(), Some(here));
+    }
 }

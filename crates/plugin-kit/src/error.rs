@@ -18,6 +18,11 @@ pub enum Error {
     Malformed { path: PathBuf, problem: String },
     #[error("{} is no plugin project: it has no {file} (`clawker plugin new NAME` makes one)", dir.display())]
     NoProject { dir: PathBuf, file: &'static str },
+    #[error(
+        "componentize-py isn't here: `cd {} && python3 -m venv .venv && .venv/bin/pip install componentize-py=={}`",
+        dir.display(), crate::python::COMPONENTIZE_PY
+    )]
+    NoPython { dir: PathBuf },
     #[error("{0}")]
     Project(String),
     #[error(transparent)]
@@ -30,6 +35,8 @@ pub enum Error {
     Load(#[from] clawker_plugin_host::LoadError),
     #[error(transparent)]
     Key(#[from] clawker_plugin_package::KeyError),
+    #[error(transparent)]
+    Manifest(#[from] clawker_plugin_package::ManifestError),
     #[error(transparent)]
     Signature(#[from] clawker_plugin_package::SignatureError),
     #[error("{0}")]

@@ -5,15 +5,17 @@
 //! control plane has. Blocks throughout.
 //!
 //! ```text
-//! project folder ── rust::build ──► component ── Sandbox::load ──► cases::run | bench::run | replay::run
+//! project folder ── build::project ──► component ── Sandbox::load ──► cases::run | bench::run | replay::run
 //! ```
 
 pub mod bench;
 pub mod build;
 pub mod cases;
 mod error;
+pub mod javascript;
 pub mod policy;
 pub mod project;
+pub mod python;
 pub mod replay;
 pub mod rust;
 pub mod sandbox;

@@ -1,5 +1,6 @@
 //! An author's project: `plugin.toml`, and what cargo says of the package beside it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -18,7 +19,7 @@ pub struct PluginToml {
     pub plugin: About,
     /// Parameters of the permissions, by interface; which interfaces there are is the component's to say.
     #[serde(default)]
-    pub asks: toml::Table,
+    pub asks: BTreeMap<String, Vec<String>>,
     #[serde(default)]
     pub limits: LimitsAsked,
     #[serde(default)]
@@ -29,6 +30,9 @@ pub struct PluginToml {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct About {
+    /// Of a Python or JavaScript plugin; a Rust one has them from cargo.
+    pub name: Option<String>,
+    pub version: Option<String>,
     pub kind: String,
     pub language: Language,
     /// One line.
@@ -43,6 +47,18 @@ pub struct About {
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     Rust,
+    Python,
+    JavaScript,
+}
+
+impl Language {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Python => "python",
+            Self::JavaScript => "javascript",
+        }
+    }
 }
 
 /// `[limits]`: bytes and units of fuel, where the world's defaults don't do.
@@ -88,6 +104,31 @@ impl PluginToml {
         }
         Ok(said)
     }
+
+    /// Name and version of a plugin that no cargo knows, fit to be written into code.
+    pub fn named(&self) -> Result<(&str, &str), Error> {
+        let language = self.plugin.language.word();
+        let said = self.plugin.name.as_deref().zip(self.plugin.version.as_deref());
+        let (name, version) = said.ok_or_else(|| {
+            Error::Project(format!(
+                "plugin.toml: a plugin in {language} has its `name` and `version` there"
+            ))
+        })?;
+        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.+".contains(&b));
+        match plain(name) && plain(version) {
+            true => Ok((name, version)),
+            false => Err(Error::Project(
+                "plugin.toml: `name` and `version` are of letters, digits, `-`, `.` and `+`".into(),
+            )),
+        }
+    }
+}
+
+/// A program on the path.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let anywhere = std::env::split_paths(&path).map(|folder| folder.join(name));
+    anywhere.into_iter().find(|program| program.is_file())
 }
 
 /// What cargo says of the package in a folder.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clawker_plugin_host::{Plugin, digest};
-use clawker_plugin_package::{MAX_SIGNATURE, PublicKey, SecretKey, Signature};
+use clawker_plugin_package::{KeyId, MAX_SIGNATURE, PublicKey, SecretKey, Signature};
 
 use crate::error::{place, read_bytes};
 use crate::{Error, Sandbox, sandbox};
@@ -19,18 +19,27 @@ pub struct Signed {
     pub file: PathBuf,
 }
 
-/// Signs the component with the key in `key`.
-pub fn sign(component: &Path, key: &Path) -> Result<Signed, Error> {
-    let key = SecretKey::load(key)?;
+/// Signs the component, once the sandbox has taken it.
+pub fn sign(component: &Path, key: &SecretKey) -> Result<Signed, Error> {
     let plugin = Sandbox::load(&sandbox::read(component)?)?.plugin;
-    let signature = Signature::make(&key, &plugin.digest);
-    let file = beside(component);
-    place(&file, signature.to_json().as_bytes())?;
+    let file = write(component, &plugin, key)?;
     Ok(Signed {
         plugin,
         by: key.public(),
         file,
     })
+}
+
+/// Puts the key's word for a plugin beside its component. Where it is.
+pub fn write(component: &Path, plugin: &Plugin, key: &SecretKey) -> Result<PathBuf, Error> {
+    let file = beside(component);
+    place(&file, Signature::make(key, &plugin.digest).to_json().as_bytes())?;
+    Ok(file)
+}
+
+/// The key in a file.
+pub fn secret_key(path: &Path) -> Result<SecretKey, Error> {
+    Ok(SecretKey::load(path)?)
 }
 
 /// Whether `by` vouches for the component, by the signature in `signature` or beside it. Runs nothing.
@@ -53,11 +62,6 @@ pub fn development_key(path: &Path) -> Result<(SecretKey, bool), Error> {
     Ok((SecretKey::make(path, "development")?, true))
 }
 
-/// The public half of a key in a file.
-pub fn own_public_key(path: &Path) -> Result<PublicKey, Error> {
-    Ok(SecretKey::load(path)?.public())
-}
-
 /// A public key: the line itself, or a file that holds it.
 pub fn public_key(line_or_file: &str) -> Result<PublicKey, Error> {
     if line_or_file.starts_with(PublicKey::PREFIX) {
@@ -65,6 +69,11 @@ pub fn public_key(line_or_file: &str) -> Result<PublicKey, Error> {
     }
     let text = read_bytes(Path::new(line_or_file), MAX_SIGNATURE as u64)?;
     Ok(PublicKey::parse(&String::from_utf8_lossy(&text))?)
+}
+
+/// The key that a signature file says it is by; not whether it is.
+pub fn signer(signature: &[u8]) -> Option<KeyId> {
+    Some(Signature::parse(signature).ok()?.key)
 }
 
 fn beside(component: &Path) -> PathBuf {

@@ -33,12 +33,20 @@ impl Template {
 
     fn description(self) -> &'static str {
         match self {
-            Self::Policy => "Freezes an agent whose commands fail too often",
+            Self::Policy => "Freezes an agent when too many of its execs fail within a minute",
             Self::Step => "Writes a short note into an agent's home",
         }
     }
 
-    fn files(self, Language::Rust: Language) -> Vec<(&'static str, &'static str)> {
+    fn files(self, language: Language) -> Vec<(&'static str, &'static str)> {
+        match language {
+            Language::Rust => self.rust(),
+            Language::Python => python(),
+            Language::JavaScript => javascript(),
+        }
+    }
+
+    fn rust(self) -> Vec<(&'static str, &'static str)> {
         let mut files = vec![
             ("Cargo.toml", include_str!("../templates/Cargo.toml.in")),
             ("plugin.toml", include_str!("../templates/plugin.toml.in")),
@@ -60,10 +68,46 @@ impl Template {
     }
 }
 
+fn python() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("app.py", include_str!("../templates/python/app.py")),
+        ("test_app.py", include_str!("../templates/python/test_app.py")),
+        ("plugin.toml", include_str!("../templates/python/plugin.toml.in")),
+        ("cases/first.toml", include_str!("../templates/python/case.toml")),
+        ("README.md", include_str!("../templates/python/README.md.in")),
+        (".gitignore", include_str!("../templates/python/gitignore")),
+        (
+            "clawker_plugin.py",
+            include_str!("../templates/python/clawker_plugin.py"),
+        ),
+    ]
+}
+
+fn javascript() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("app.js", include_str!("../templates/javascript/app.js")),
+        ("app.test.js", include_str!("../templates/javascript/app.test.js")),
+        ("plugin.toml", include_str!("../templates/javascript/plugin.toml.in")),
+        ("package.json", include_str!("../templates/javascript/package.json")),
+        ("cases/first.toml", include_str!("../templates/python/case.toml")),
+        ("README.md", include_str!("../templates/javascript/README.md.in")),
+        (".gitignore", include_str!("../templates/javascript/gitignore")),
+        ("sdk/build.mjs", include_str!("../templates/javascript/sdk/build.mjs")),
+        ("sdk/clawker.js", include_str!("../templates/javascript/sdk/clawker.js")),
+        ("sdk/entry.js", include_str!("../templates/javascript/sdk/entry.js")),
+    ]
+}
+
 /// Writes a project into `dir`, which it makes; one that holds anything is left as it is. Says what was written, the
 /// SDK as one folder.
 pub fn create(dir: &Path, name: &str, template: Template, language: Language) -> Result<Vec<PathBuf>, Error> {
     check_name(name)?;
+    if language != Language::Rust && template != Template::Policy {
+        let language = language.word();
+        return Err(Error::Unusable(format!(
+            "in {language} there are policies alone: write a step in Rust"
+        )));
+    }
     fs::create_dir_all(dir).map_err(Error::io("making", dir))?;
     let mut there = fs::read_dir(dir).map_err(Error::io("listing", dir))?;
     if there.next().is_some() {
@@ -74,19 +118,38 @@ pub fn create(dir: &Path, name: &str, template: Template, language: Language) ->
     }
     let mut written = Vec::new();
     for (file, text) in template.files(language) {
-        let text = text
-            .replace("NAME", name_in(file, name))
-            .replace("KIND", template.word())
-            .replace("DESCRIPTION", template.description());
+        let text = match language {
+            // Code has its name from the build.
+            Language::Python | Language::JavaScript if is_code(file) => text.to_owned(),
+            _ => text
+                .replace("NAME", name_in(file, name))
+                .replace("KIND", template.word())
+                .replace("DESCRIPTION", template.description()),
+        };
         write(&dir.join(file), &text)?;
         written.push(file.into());
     }
-    for (file, text) in SDK {
-        write(&dir.join("sdk").join(file), text)?;
+    match language {
+        Language::Rust => {
+            for (file, text) in SDK {
+                write(&dir.join("sdk").join(file), text)?;
+            }
+            written.retain(|file: &PathBuf| !file.starts_with("sdk"));
+            written.push("sdk/".into());
+        }
+        Language::Python | Language::JavaScript => {
+            for (file, text) in wit() {
+                let name = Path::new(file).file_name().unwrap_or_default();
+                write(&dir.join("wit").join(name), text)?;
+            }
+            written.push("wit/".into());
+        }
     }
-    written.retain(|file: &PathBuf| !file.starts_with("sdk"));
-    written.push("sdk/".into());
     Ok(written)
+}
+
+fn is_code(file: &str) -> bool {
+    [".py", ".js", ".mjs"].iter().any(|kind| file.ends_with(kind))
 }
 
 /// The word stands for the plugin's name in files that are about it; code has it from cargo, and its NAME is a

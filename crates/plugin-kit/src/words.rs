@@ -1,6 +1,6 @@
 //! What a plugin is and may do, in words for a person who has to decide about it.
 
-use clawker_plugin_host::{Kind, Limits, Plugin};
+use clawker_plugin_host::{Kind, Plugin};
 
 /// Lines about a plugin.
 pub fn about(plugin: &Plugin) -> Vec<String> {
@@ -23,7 +23,7 @@ pub fn about(plugin: &Plugin) -> Vec<String> {
         let windows: Vec<String> = plugin.windows.iter().map(window).collect();
         lines.push(format!("It is told how many there were of: {}.", windows.join(", ")));
     }
-    let limits = limits(plugin.kind);
+    let limits = plugin.limits;
     lines.push(format!(
         "A call gets {} MiB of memory and {} million units of fuel.",
         limits.memory >> 20,
@@ -37,43 +37,61 @@ pub fn about(plugin: &Plugin) -> Vec<String> {
     lines
 }
 
+/// What each interface lets a plugin do, the weightiest first.
+const WORDS: [(&str, &str); 6] = [
+    ("exec", "run any command in the agent's container"),
+    ("write-file", "write any file in the agent's container"),
+    ("read-file", "read any file in the agent's container"),
+    (
+        "secrets",
+        "have secrets that its settings name put into files and commands, without seeing them",
+    ),
+    ("settings", "read its settings"),
+    ("log", "write lines into the control plane's log"),
+];
+
 /// What its imports and its kind let it do, the weightiest first.
 pub fn may(plugin: &Plugin) -> Vec<String> {
-    let imports = |name: &str| plugin.imports.iter().any(|import| import == name);
     let mut may = Vec::new();
     if plugin.kind == Kind::Policy {
-        may.push("have an agent's network restricted or locked, its processes frozen or ended, its identity revoked");
+        may.push(POLICY.to_owned());
     }
-    for (import, line) in [
-        ("exec", "run any command in the agent's container"),
-        ("write-file", "write any file in the agent's container"),
-        ("read-file", "read any file in the agent's container"),
-        (
-            "secrets",
-            "have secrets that its settings name put into files and commands, without seeing them",
-        ),
-        ("settings", "read its settings"),
-        ("log", "write lines into the control plane's log"),
-    ] {
-        if imports(import) {
-            may.push(line);
-        }
-    }
-    let known = ["exec", "write-file", "read-file", "secrets", "settings", "log"];
-    let mut may: Vec<String> = may.into_iter().map(str::to_owned).collect();
-    let others = plugin.imports.iter().filter(|import| !known.contains(&import.as_str()));
-    may.extend(others.map(|import| format!("use `{import}`, which this clawker has no words for")));
+    may.extend(grants(&plugin.imports));
     if may.is_empty() {
         may.push("compute, and say how it went".into());
     }
     may
 }
 
-fn limits(kind: Kind) -> Limits {
-    match kind {
-        Kind::Policy => Limits::POLICY,
-        Kind::Step => Limits::STEP,
+/// What every policy may do.
+pub const POLICY: &str =
+    "have an agent's network restricted or locked, its processes frozen or ended, its identity revoked";
+
+/// What grants let a plugin do: `exec`, or `exec:git *`.
+pub fn grants(grants: &[String]) -> Vec<String> {
+    let parts = |grant: &str| match grant.split_once(':') {
+        Some((interface, bound)) => (interface.to_owned(), Some(bound.to_owned())),
+        None => (grant.to_owned(), None),
+    };
+    let parts: Vec<_> = grants.iter().map(|grant| parts(grant)).collect();
+    let mut said = Vec::new();
+    for (interface, any) in WORDS {
+        let bounds = parts.iter().filter(|(granted, _)| granted == interface);
+        said.extend(bounds.map(|(_, bound)| match bound {
+            None => any.to_owned(),
+            Some(bound) => match interface {
+                "exec" => format!("run `{bound}` in the agent's container"),
+                "write-file" => format!("write {bound} in the agent's container"),
+                "read-file" => format!("read {bound} in the agent's container"),
+                _ => format!("have the secret {bound} put into files and commands, without seeing it"),
+            },
+        }));
     }
+    let unknown = parts
+        .iter()
+        .filter(|(interface, _)| !WORDS.iter().any(|(known, _)| known == interface));
+    said.extend(unknown.map(|(interface, _)| format!("use `{interface}`, which this clawker has no words for")));
+    said
 }
 
 fn span(seconds: u32) -> String {
@@ -112,6 +130,21 @@ fn settings(plugin: &Plugin) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grants_are_said_with_their_bounds() {
+        let grants = ["log", "exec:git *", "secrets:TOKEN", "read-file", "teleport"].map(String::from);
+        assert_eq!(
+            super::grants(&grants),
+            [
+                "run `git *` in the agent's container",
+                "read any file in the agent's container",
+                "have the secret TOKEN put into files and commands, without seeing it",
+                "write lines into the control plane's log",
+                "use `teleport`, which this clawker has no words for",
+            ]
+        );
+    }
 
     #[test]
     fn spans_are_said_in_their_largest_whole_unit() {

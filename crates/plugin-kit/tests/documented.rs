@@ -1,4 +1,4 @@
-//! The cases that docs/authors.md shows are cases.
+//! The cases that docs/authors.md shows are cases, and the projects that docs/plugins shows are those that are written.
 
 use clawker_plugin_host::Kind;
 use clawker_plugin_kit::cases::{Case, file};
@@ -27,4 +27,28 @@ fn the_documented_cases_are_read() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn pages_of_languages_show_what_a_new_project_has() {
+    for (page, files) in [
+        (
+            "python",
+            &["python/app.py", "python/test_app.py", "python/case.toml"][..],
+        ),
+        ("javascript", &["javascript/app.js"][..]),
+    ] {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plugins");
+        let text = std::fs::read_to_string(format!("{root}/{page}.md")).expect(page);
+        for file in files {
+            let template = format!("{}/templates/{file}", env!("CARGO_MANIFEST_DIR"));
+            let template = std::fs::read_to_string(template).expect(file);
+            assert!(text.contains(&template), "docs/plugins/{page}.md shows another {file}");
+        }
+    }
+    let (page, tool) = (
+        include_str!("../../../docs/plugins/python.md"),
+        clawker_plugin_kit::python::COMPONENTIZE_PY,
+    );
+    assert!(page.contains(&format!("pip install componentize-py=={tool}\n")));
 }

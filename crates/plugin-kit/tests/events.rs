@@ -37,6 +37,8 @@ const WITHOUT_A_TYPE: &[&str] = &[
     "SessionHalfUpgrading",
     "SessionHalfUpgraded",
     "PluginInstalled",
+    "PluginRemoved",
+    "PluginPromoted",
     "SubsystemDegraded",
     "SubsystemRecovered",
     "IdentityRotated",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clawker_plugin_kit::cases::{self, Golden, Options, Report};
 use clawker_plugin_kit::replay::{self, Journal};
 use clawker_plugin_kit::{Sandbox, bench};
+use clawker_plugin_package::{Asked, Kind, Manifest};
 
 /// A policy that locks on the second kill within its window of a minute.
 fn locks() -> Sandbox {
@@ -20,6 +21,38 @@ fn locks() -> Sandbox {
     );
     let component = guests::described_policy("locks", 1, "", &evaluate, data);
     Sandbox::load(&component).expect("loads")
+}
+
+#[test]
+fn a_component_runs_under_the_limits_of_its_manifest_and_is_what_it_says() {
+    let mut data = guests::Data::default();
+    let state = data.bytes(b"");
+    let nothing = data.decision(0, "", state);
+    let code = guests::described_policy("locks", 1, "", &format!("(i32.const {nothing})"), data);
+    let with = |name: &str, memory, fuel| {
+        let mut manifest = Manifest::new(name, "1", Kind::Policy, []);
+        manifest.limits = Asked { memory, fuel };
+        Sandbox::load(&manifest.embed(&code).expect("embeds"))
+    };
+    let more = with("locks", Some(100 << 20), Some(70_000_000)).expect("loads");
+    assert!(run(&more, TWO).failures.is_empty());
+    let words = clawker_plugin_kit::words::about(&more.plugin).concat();
+    assert!(
+        words.contains("100 MiB of memory and 70 million units of fuel"),
+        "{words}"
+    );
+    let failures = run(&with("locks", None, Some(7)).expect("loads"), TWO)
+        .failures
+        .concat();
+    assert!(failures.contains("used all its fuel"), "{failures}");
+    for (refused, says) in [
+        (with("locks", Some(1 << 40), None), "a host gives 1 to 268435456"),
+        (with("locks", None, Some(0)), "wants 0 units of fuel"),
+        (with("keys", None, None), "its `name` is keys, the code's is locks"),
+    ] {
+        let error = refused.err().expect(says).to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 /// A policy that never ends.

@@ -31,7 +31,8 @@ pub enum KeyError {
         source: io::Error,
     },
     #[error(
-        "others than its owner can read {} (mode {mode:o}): `chmod 600` it, and make another key if somebody may have",
+        "others than its owner have rights to {} (mode {mode:o}): `chmod 600` it, and make another key if somebody may \
+         have read it",
         path.display()
     )]
     Readable { path: PathBuf, mode: u32 },
@@ -129,7 +130,7 @@ impl fmt::Display for PublicKey {
     }
 }
 
-/// What an author signs with. Its bytes are in its file and in here, and nowhere else.
+/// What an author signs with. The buffers that it is read and written with are wiped; the pair itself is not.
 pub struct SecretKey {
     pub(crate) pair: Ed25519KeyPair,
     name: String,
@@ -149,7 +150,8 @@ impl SecretKey {
         let pkcs8 = Zeroizing::new(pkcs8.as_ref().to_vec());
         let base64 = Zeroizing::new(BASE64_STANDARD.encode(&*pkcs8));
         // Text before the key is a comment (RFC 7468, section 2).
-        let mut text = Zeroizing::new(format!("clawker plugin key {name}\n-----BEGIN PRIVATE KEY-----\n"));
+        let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize));
+        text.push_str(&format!("clawker plugin key {name}\n-----BEGIN PRIVATE KEY-----\n"));
         let mut rest = base64.as_str();
         while let Some((line, after)) = rest.split_at_checked(64) {
             text.push_str(line);
@@ -171,9 +173,12 @@ impl SecretKey {
             .mode(0o600)
             .open(path)
             .map_err(file)?;
-        made.write_all(text.as_bytes())
-            .and_then(|()| made.sync_all())
-            .map_err(file)?;
+        let written = made.write_all(text.as_bytes()).and_then(|()| made.sync_all());
+        if let Err(error) = written {
+            // Half a key would be in the way of the next.
+            let _ = std::fs::remove_file(path);
+            return Err(file(error));
+        }
         Self::from_pem(path, &text)
     }
 
@@ -184,6 +189,10 @@ impl SecretKey {
             path: path.to_owned(),
             source,
         };
+        // Looked at first: to open a pipe is to wait for whoever writes to it.
+        if !std::fs::metadata(path).map_err(file)?.is_file() {
+            return Err(malformed(path, "it is no plain file".to_owned()));
+        }
         let opened = File::open(path).map_err(file)?;
         let found = opened.metadata().map_err(file)?;
         let mode = found.mode() & 0o7777;
@@ -193,7 +202,7 @@ impl SecretKey {
                 mode,
             });
         }
-        let mut text = Zeroizing::new(String::new());
+        let mut text = Zeroizing::new(String::with_capacity(MAX_FILE as usize + 1));
         opened.take(MAX_FILE + 1).read_to_string(&mut text).map_err(file)?;
         if text.len() as u64 > MAX_FILE {
             return Err(malformed(path, format!("it is larger than {MAX_FILE} bytes")));
@@ -287,6 +296,18 @@ mod tests {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("changed");
             let error = SecretKey::load(&path).expect_err("readable");
             assert!(matches!(error, KeyError::Readable { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_no_key() {
+        let dir = tempfile::tempdir().expect("folder");
+        let pipe = dir.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.expect("mkfifo").success());
+        for path in [dir.path(), &pipe] {
+            let error = SecretKey::load(path).expect_err("no file");
+            assert!(error.to_string().contains("no plain file"), "{error}");
         }
     }
 

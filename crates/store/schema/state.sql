@@ -78,9 +78,11 @@ CREATE TABLE effects (
     PRIMARY KEY (key, n)
 ) STRICT, WITHOUT ROWID;
 
+-- A policy's state is that of the code that left it.
 CREATE TABLE policy_state (
     policy TEXT NOT NULL,
     agent  TEXT NOT NULL,
+    digest TEXT NOT NULL,
     state  TEXT NOT NULL,
     PRIMARY KEY (policy, agent)
 ) STRICT, WITHOUT ROWID;

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use ring::hmac;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
@@ -96,6 +97,10 @@ impl HostKey {
         self.public
     }
 
+    pub fn secret(&self) -> HostSecret {
+        HostSecret::of(self)
+    }
+
     pub fn sign(&self, message: &[u8]) -> Sealed {
         let mut sealed = [0; 64];
         // An ed25519 signature has 64 bytes; were it otherwise, nothing would verify.
@@ -103,6 +108,31 @@ impl HostKey {
             *to = *from;
         }
         sealed
+    }
+}
+
+/// What other keys of this host are made from. It comes from the host key, and gives nothing of it away.
+pub(crate) struct HostSecret(hmac::Key);
+
+impl HostSecret {
+    fn of(key: &HostKey) -> Self {
+        // ed25519 signs the same message the same way, and no other message begins like this one.
+        let signed = Zeroizing::new(key.sign(b"clawker-host-secret/1\n"));
+        Self(hmac::Key::new(hmac::HMAC_SHA256, signed.as_ref()))
+    }
+
+    /// A key of 32 bytes for one purpose, the same as long as the host key is.
+    pub fn key_for(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let tag = hmac::sign(&self.0, purpose.as_bytes());
+        let mut key = Zeroizing::new([0; 32]);
+        key.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        key
+    }
+}
+
+impl std::fmt::Debug for HostSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HostSecret")
     }
 }
 
@@ -135,6 +165,19 @@ mod tests {
         let other = tempfile::tempdir().expect("dir");
         let other = HostKey::open(other.path()).expect("made").0;
         assert!(!signed(&other.public(), b"x", &signature));
+    }
+
+    #[test]
+    fn a_key_for_a_purpose_is_of_that_host_and_purpose_alone() {
+        let dir = tempfile::tempdir().expect("dir");
+        let key = |dir: &Path, purpose: &str| {
+            let (key, _) = HostKey::open(dir).expect("a key");
+            *key.secret().key_for(purpose)
+        };
+        assert_eq!(key(dir.path(), "plugins"), key(dir.path(), "plugins"));
+        assert_ne!(key(dir.path(), "plugins"), key(dir.path(), "plugin"));
+        let other = tempfile::tempdir().expect("dir");
+        assert_ne!(key(dir.path(), "plugins"), key(other.path(), "plugins"));
     }
 
     #[test]

@@ -52,8 +52,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use clawker_model::event::{Cause, RegistryRow};
-use clawker_model::{ContainerId, Event, FullName, Row, Thumbprint};
+use clawker_model::{ContainerId, Event, FullName, PluginDigest, Row, Thumbprint};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use zeroize::Zeroizing;
 
 pub use audit::{Audit, BadSeal, Finding, MAX_FINDINGS};
 pub use cursor::{BadCursor, Cursor, Resync, ResyncReason};
@@ -71,6 +72,7 @@ pub use retain::{Limits, Retained};
 
 use faults::Faults;
 use journal::{Encoded, Query};
+use key::HostSecret;
 use reader::{Reader, Request};
 use shared::Shared;
 use writer::{Append, Command, Writer};
@@ -91,6 +93,7 @@ pub struct Store {
     report: Arc<OpenReport>,
     id: Arc<str>,
     dir: Arc<Path>,
+    secret: Arc<HostSecret>,
 }
 
 impl Store {
@@ -130,6 +133,7 @@ impl Store {
             tracing::warn!(%why, replayed = report.replayed, "state.db was rebuilt from the journal");
         }
 
+        let secret = Arc::new(files.key.secret());
         let shared = Arc::new(Shared::new(files.head.seq, files.base, files.key.public()));
         let (bus, _) = broadcast::channel(BUS);
         let (writer, commands) = mpsc::channel(QUEUE);
@@ -166,7 +170,13 @@ impl Store {
             report: Arc::new(report),
             id: files.id.into(),
             dir: dir.into(),
+            secret,
         })
+    }
+
+    /// A secret key of this host for one purpose, e.g. `plugins`. Whoever restores the host key has it again.
+    pub fn key_for(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        self.secret.key_for(purpose)
     }
 
     /// What opening found and did.
@@ -316,13 +326,11 @@ impl Store {
         self.state("reading effects", move |c| query::effects(c, &key)).await
     }
 
-    /// A policy's state for an agent; empty if it has none.
-    pub async fn policy_state(&self, policy: &str, agent: &FullName) -> Result<String, Error> {
-        let (policy, agent) = (policy.to_owned(), agent.clone());
-        self.state("reading a policy's state", move |c| {
-            query::policy_state(c, &policy, &agent)
-        })
-        .await
+    /// A policy's state for an agent, if that code left it; else empty.
+    pub async fn policy_state(&self, policy: &str, digest: &PluginDigest, agent: &FullName) -> Result<String, Error> {
+        let (policy, digest, agent) = (policy.to_owned(), digest.clone(), agent.clone());
+        let read = move |c: &_| query::policy_state(c, &policy, &digest, &agent);
+        self.state("reading a policy's state", read).await
     }
 
     pub async fn registry_row(&self, id: &ContainerId) -> Result<Option<RegistryRow>, Error> {

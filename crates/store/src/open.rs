@@ -29,7 +29,7 @@ const JOURNAL: &[&str] = &[
     include_str!("../schema/journal-003.sql"),
 ];
 const STATE: &str = include_str!("../schema/state.sql");
-pub(crate) const STATE_VERSION: i64 = 5;
+pub(crate) const STATE_VERSION: i64 = 6;
 
 pub(crate) struct Files {
     pub lock: File,

@@ -285,8 +285,8 @@ fn apply_to(tx: &Connection, fact: Fact<'_>, agent: &str) -> rusqlite::Result<()
         ),
         Event::PolicyDecided(e) if e.unavailable.is_none() => run(
             tx,
-            "INSERT OR REPLACE INTO policy_state (policy, agent, state) VALUES (?1, ?2, ?3)",
-            params![e.policy, agent, e.state],
+            "INSERT OR REPLACE INTO policy_state (policy, agent, digest, state) VALUES (?1, ?2, ?3, ?4)",
+            params![e.policy, agent, e.digest.as_str(), e.state],
         ),
         Event::ContainmentAsked(e) => add_cause(tx, "INSERT OR REPLACE", agent, fact.seq, &e.cause),
         // Normally its cause is here already, with the reason; a revocation may not hang on that.

@@ -1,7 +1,7 @@
 //! Questions to `state.db`.
 
 use clawker_model::event::{Cause, RegistryRow};
-use clawker_model::{ContainerId, FullName, RunId, Thumbprint};
+use clawker_model::{ContainerId, FullName, PluginDigest, RunId, Thumbprint};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::de::DeserializeOwned;
@@ -117,9 +117,14 @@ pub(crate) fn effects(conn: &Connection, key: &str) -> rusqlite::Result<Vec<Effe
         .collect()
 }
 
-pub(crate) fn policy_state(conn: &Connection, policy: &str, agent: &FullName) -> rusqlite::Result<String> {
-    conn.prepare_cached("SELECT state FROM policy_state WHERE policy = ?1 AND agent = ?2")?
-        .query_row(params![policy, agent.to_string()], |row| row.get(0))
+pub(crate) fn policy_state(
+    conn: &Connection,
+    policy: &str,
+    digest: &PluginDigest,
+    agent: &FullName,
+) -> rusqlite::Result<String> {
+    conn.prepare_cached("SELECT state FROM policy_state WHERE policy = ?1 AND agent = ?2 AND digest = ?3")?
+        .query_row(params![policy, agent.to_string(), digest.as_str()], |row| row.get(0))
         .optional()
         .map(Option::unwrap_or_default)
 }

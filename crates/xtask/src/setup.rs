@@ -4,6 +4,7 @@
 //! or the exact commands are printed and nothing is changed (exit code 69). A second run finds nothing to do.
 
 mod packages;
+mod python;
 
 use std::fs::{self, File};
 
@@ -43,6 +44,8 @@ pub fn run(project: &Project) -> Result<()> {
     if let Some(linker) = guest_linker() {
         say("setup", format!("guests are linked by {}", linker.display()));
     }
+    python::ready(project);
+    run::check()?;
     engine::ready(project, &api)
 }
 

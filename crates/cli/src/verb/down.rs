@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clawker_wire::admin::{ListAgentsRequest, ShutdownRequest};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::Instant;
 
 use crate::client::{Client, answer, nobody, refused};
@@ -122,27 +121,13 @@ async fn ask(client: &mut Client, term: &mut Term) -> Result<Agents, CommandErro
         "{} running. [s]top, [l]eave running without supervision, or [f]reeze? ",
         count(running as u64, "agent")
     );
-    let mut stdin = BufReader::new(&mut term.stdin);
     loop {
-        use tokio::io::AsyncWriteExt;
-        let asked = async {
-            term.stderr.write_all(question.as_bytes()).await?;
-            term.stderr.flush().await
-        };
-        asked
-            .await
-            .map_err(|error| CommandError::io("asking on the terminal", &error))?;
-        let mut line = String::new();
-        let read = stdin
-            .read_line(&mut line)
-            .await
-            .map_err(|error| CommandError::io("reading the answer", &error))?;
-        match line.trim() {
-            "s" | "stop" => return Ok(Agents::Stop),
-            "l" | "leave" => return Ok(Agents::Leave),
-            "f" | "freeze" => return Ok(Agents::Freeze),
-            _ if read == 0 => return Err(CommandError::usage("no answer: nothing was done")),
-            _ => {}
+        match term.question(&question).await?.as_deref() {
+            Some("s" | "stop") => return Ok(Agents::Stop),
+            Some("l" | "leave") => return Ok(Agents::Leave),
+            Some("f" | "freeze") => return Ok(Agents::Freeze),
+            None => return Err(CommandError::usage("no answer: nothing was done")),
+            Some(_) => {}
         }
     }
 }

@@ -1,23 +1,35 @@
-//! `clawker plugin`: the verbs of authors. They ask no control plane.
+//! `clawker plugin`: the verbs of authors, which ask no control plane, and those of operators.
 
 mod bench;
 mod build;
+mod disable;
+mod doctor;
+mod enable;
+mod explain;
 mod inspect;
+mod install;
+mod list;
 mod new;
+mod remove;
 mod replay;
 mod sign;
 mod test;
+mod upgrade;
 mod verify;
+
+use std::path::{Path, PathBuf};
 
 use clawker_plugin_kit::Error;
 
+use crate::client::Client;
 use crate::error::{CommandError, Kind};
 use crate::term::Term;
 
-/// Make plugins: a new project, a build, tests and replays in the sandbox
+/// Make plugins, and install them
 ///
 /// A plugin is a WebAssembly component: a policy watches what happens to agents, a step prepares an agent before its
-/// command may run. It has no power but what it imports. These verbs need no control plane.
+/// command may run. It has no power but what it imports. Those who write one need no control plane: new, build, test,
+/// inspect, sign, verify, bench, replay. The other verbs are of the plugins of this host.
 #[derive(Debug, clap::Args)]
 #[command(
     subcommand_value_name = "VERB",
@@ -29,7 +41,9 @@ Examples:
   clawker plugin new oom-alert --kind policy
   clawker plugin build oom-alert
   clawker plugin test oom-alert
-  clawker plugin replay oom-alert/oom-alert.wasm --journal events.jsonl")]
+  clawker plugin replay oom-alert/oom-alert.wasm --journal events.jsonl
+  clawker plugin install oom-alert
+  clawker plugin list")]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -45,9 +59,17 @@ enum Verb {
     Verify(verify::Args),
     Bench(bench::Args),
     Replay(replay::Args),
+    Install(install::Args),
+    Upgrade(upgrade::Args),
+    List(list::Args),
+    Explain(explain::Args),
+    Enable(enable::Args),
+    Disable(disable::Args),
+    Remove(remove::Args),
+    Doctor(doctor::Args),
 }
 
-pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
+pub async fn run(args: Args, socket: &Path, term: &mut Term) -> Result<u8, CommandError> {
     match args.verb {
         Verb::New(args) => new::run(args, term).await,
         Verb::Build(args) => build::run(args, term).await,
@@ -57,14 +79,67 @@ pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
         Verb::Verify(args) => verify::run(args, term).await,
         Verb::Bench(args) => bench::run(args, term).await,
         Verb::Replay(args) => replay::run(args, term).await,
+        verb => {
+            let mut client = Client::connect(socket).await?;
+            of_this_host(verb, &mut client, term).await
+        }
     }
 }
 
+async fn of_this_host(verb: Verb, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
+    match verb {
+        Verb::Install(args) => install::run(args, client, term).await,
+        Verb::Upgrade(args) => upgrade::run(args, client, term).await,
+        Verb::List(args) => list::run(args, client, term).await,
+        Verb::Explain(args) => explain::run(args, client, term).await,
+        Verb::Enable(args) => enable::run(args, client, term).await,
+        Verb::Disable(args) => disable::run(args, client, term).await,
+        Verb::Remove(args) => remove::run(args, client, term).await,
+        Verb::Doctor(args) => doctor::run(args, client, term).await,
+        _ => Ok(clawker_model::exit::FAILED),
+    }
+}
+
+/// The settings in a file, as the control plane takes them.
+async fn settings(file: Option<PathBuf>) -> Result<Option<String>, CommandError> {
+    /// Bytes of settings.
+    const MAX: u64 = 64 << 10;
+    let Some(file) = file else { return Ok(None) };
+    let reading = format!("reading {}", file.display());
+    let len = std::fs::metadata(&file)
+        .map_err(|error| CommandError::io(&reading, &error))?
+        .len();
+    if len > MAX {
+        return Err(CommandError::usage(format!(
+            "{} has {len} bytes, the limit is {MAX}",
+            file.display()
+        )));
+    }
+    let text = std::fs::read_to_string(&file).map_err(|error| CommandError::io(&reading, &error))?;
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text) {
+        Ok(_) => Ok(Some(text)),
+        Err(error) => Err(CommandError::usage(format!(
+            "{} is no JSON object: {error}",
+            file.display()
+        ))),
+    }
+}
+
+/// Asks a person; without one the answer is no.
+async fn ask(term: &mut Term, question: &str) -> Result<bool, CommandError> {
+    if !(term.tty.stdin && term.tty.stderr) || term.settings.json {
+        return Ok(false);
+    }
+    let answer = term.question(question).await?;
+    Ok(matches!(answer.as_deref(), Some("y" | "Y" | "yes")))
+}
+
 /// Where this machine's development key is.
-fn development_key() -> Result<std::path::PathBuf, CommandError> {
+fn development_key(term: &Term) -> Result<PathBuf, CommandError> {
     let absolute = |name: &str| {
-        std::env::var_os(name)
-            .map(std::path::PathBuf::from)
+        term.world
+            .var(name)
+            .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
     let config = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
@@ -72,6 +147,11 @@ fn development_key() -> Result<std::path::PathBuf, CommandError> {
         CommandError::usage("there is no development key without a home folder").hint("name a key with `--key`")
     })?;
     Ok(config.join("clawker/plugin-dev.key"))
+}
+
+/// The development key, if it was made.
+fn existing_key(term: &Term) -> Option<PathBuf> {
+    development_key(term).ok().filter(|path| path.exists())
 }
 
 /// Does what blocks away from the terminal's loop.

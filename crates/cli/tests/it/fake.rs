@@ -41,6 +41,11 @@ pub struct Scene {
     pub backup: Script<BackupPiece>,
     /// Heads that came along with a question.
     pub heads: Vec<SignedHead>,
+    pub plugins: Vec<PluginEntry>,
+    /// What is said of a component; what isn't granted yet is missing.
+    pub component: InstallPluginResponse,
+    pub explanation: Explanation,
+    pub checks: Vec<PluginCheck>,
     pub refuse: Option<Status>,
     pub refuse_start: Option<Status>,
     /// Keeps CreateAgent from answering.
@@ -329,6 +334,80 @@ impl AdminService for Fake {
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Answer<clawker_wire::admin::Status> {
         self.asked("status")?;
         Ok(Response::new(self.with(|scene| scene.status.clone())))
+    }
+
+    async fn install_plugin(&self, request: Request<Streaming<InstallPluginRequest>>) -> Answer<InstallPluginResponse> {
+        use install_plugin_request::Part;
+        let mut messages = request.into_inner();
+        let first = messages.message().await?.and_then(|message| message.part);
+        let Some(Part::About(about)) = first else {
+            return Err(Status::invalid_argument("no `about`"));
+        };
+        let mut bytes = 0;
+        while let Some(InstallPluginRequest {
+            part: Some(Part::Component(piece)),
+        }) = messages.message().await?
+        {
+            bytes += piece.len();
+        }
+        let PluginAbout {
+            preview,
+            upgrade,
+            grants,
+            trial,
+            mode,
+            settings,
+            development_key,
+            ..
+        } = about;
+        let own = development_key.split_once(' ').map(|(_, name)| name.to_owned());
+        self.asked(format!(
+            "install {bytes} bytes, preview {preview}, upgrade {upgrade}, grants {grants:?}, trial {trial:?}, mode {mode:?}, \
+             settings {settings:?}, own {own:?}"
+        ))?;
+        let mut component = self.with(|scene| scene.component.clone());
+        component.missing = component
+            .asked
+            .iter()
+            .filter(|asked| !grants.contains(asked))
+            .cloned()
+            .collect();
+        component.done = !preview && component.missing.is_empty();
+        Ok(Response::new(component))
+    }
+
+    async fn list_plugins(&self, _: Request<ListPluginsRequest>) -> Answer<ListPluginsResponse> {
+        self.asked("plugin list")?;
+        let plugins = self.with(|scene| scene.plugins.clone());
+        Ok(Response::new(ListPluginsResponse { plugins }))
+    }
+
+    async fn change_plugin(&self, request: Request<ChangePluginRequest>) -> Answer<PluginEntry> {
+        let request = request.into_inner();
+        self.asked(format!(
+            "change {} enabled {:?} mode {:?} version {:?}",
+            request.name,
+            request.enabled,
+            request.mode,
+            request.version()
+        ))?;
+        Ok(Response::new(self.with(|scene| scene.plugins[0].clone())))
+    }
+
+    async fn remove_plugin(&self, request: Request<RemovePluginRequest>) -> Answer<Done> {
+        self.asked(format!("plugin remove {}", request.into_inner().name))?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn explain_decision(&self, request: Request<ExplainDecisionRequest>) -> Answer<Explanation> {
+        self.asked(format!("explain {}", request.into_inner().decision))?;
+        Ok(Response::new(self.with(|scene| scene.explanation.clone())))
+    }
+
+    async fn check_plugins(&self, _: Request<CheckPluginsRequest>) -> Answer<CheckPluginsResponse> {
+        self.asked("plugin doctor")?;
+        let checks = self.with(|scene| scene.checks.clone());
+        Ok(Response::new(CheckPluginsResponse { checks }))
     }
 
     async fn shutdown(&self, request: Request<ShutdownRequest>) -> Answer<ShutdownResponse> {

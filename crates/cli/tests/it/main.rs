@@ -6,6 +6,7 @@ mod exec;
 mod fake;
 #[path = "../../../plugin-host/tests/guests/mod.rs"]
 mod guests;
+mod installed;
 mod journal;
 mod lifecycle;
 mod listings;

@@ -23,18 +23,8 @@ fn write(stage: &Stage, name: &str, content: impl AsRef<[u8]>) -> String {
 
 /// A policy that locks on the second kill within its window of a minute.
 fn locks(stage: &Stage) -> String {
-    let mut data = guests::Data::default();
-    let state = data.bytes(b"seen");
-    let (lock, nothing) = (data.decision(1, "lock-network", state), data.decision(0, "", state));
-    let evaluate = format!(
-        "(if (result i32) (i64.ge_u (i64.load offset=16 (local.get 9)) (i64.const 2))
-             (then (i32.const {lock})) (else (i32.const {nothing})))"
-    );
-    write(
-        stage,
-        "locks.wasm",
-        guests::described_policy("locks", 1, "", &evaluate, data),
-    )
+    let bytes = guests::counts(("locks", "1"), "ContainerOom", 2, "lock-network");
+    write(stage, "locks.wasm", bytes)
 }
 
 const CASE: &str = "name = \"the second kill locks\"\n[[event]]\nkind = \"ContainerOom\"\nexpect = []\n\

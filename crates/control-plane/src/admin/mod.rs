@@ -32,6 +32,7 @@ mod limits;
 mod logs;
 mod merge;
 mod naming;
+mod plugins;
 mod project;
 mod resolve;
 mod restarts;

@@ -18,7 +18,9 @@ use super::naming::Creating;
 use super::resolve::resolve;
 use super::shutdown::{self, Fate};
 use super::socket::{self, AdminError, Peer};
-use super::{attach, audit, authority, backup, contain, create, events, exec, lifecycle, logs, restarts, status};
+use super::{
+    attach, audit, authority, backup, contain, create, events, exec, lifecycle, logs, plugins, restarts, status,
+};
 use crate::core::Core;
 
 /// Listens on the admin socket and serves until shutdown.
@@ -262,7 +264,8 @@ impl AdminService for Service {
     }
 
     async fn get_status(&self, _: Request<wire::GetStatusRequest>) -> Answer<wire::Status> {
-        Ok(Response::new(status::status(&self.core)))
+        let plugins = plugins::list(&self.core).await?;
+        Ok(Response::new(status::status(&self.core, plugins)))
     }
 
     async fn audit_verify(&self, request: Request<wire::AuditVerifyRequest>) -> Answer<wire::AuditReport> {
@@ -284,6 +287,57 @@ impl AdminService for Service {
         let turn = self.backing_up.take()?;
         note(&self.core, None, peer, "backup", String::new()).await?;
         Ok(Response::new(backup::make(self.core.clone(), turn).await?))
+    }
+
+    async fn install_plugin(
+        &self,
+        request: Request<Streaming<wire::InstallPluginRequest>>,
+    ) -> Answer<wire::InstallPluginResponse> {
+        let peer = Self::peer(&request)?;
+        let core = self.core.clone();
+        let (component, about) = plugins::receive(&core, request.into_inner()).await?;
+        let installed = self.whole(async move {
+            if !about.preview {
+                note(&core, None, peer, "plugin install", plugins::detail(&about)).await?;
+            }
+            plugins::install(&core, component, about).await
+        });
+        Ok(Response::new(installed.await?))
+    }
+
+    async fn list_plugins(&self, _: Request<wire::ListPluginsRequest>) -> Answer<wire::ListPluginsResponse> {
+        let plugins = plugins::list(&self.core).await?;
+        Ok(Response::new(wire::ListPluginsResponse { plugins }))
+    }
+
+    async fn change_plugin(&self, request: Request<wire::ChangePluginRequest>) -> Answer<wire::PluginEntry> {
+        let peer = Self::peer(&request)?;
+        let (core, request) = (self.core.clone(), request.into_inner());
+        let changed = self.whole(async move {
+            note(&core, None, peer, "plugin change", format!("{:.64}", request.name)).await?;
+            plugins::change(&core, request).await
+        });
+        Ok(Response::new(changed.await?))
+    }
+
+    async fn remove_plugin(&self, request: Request<wire::RemovePluginRequest>) -> Answer<Done> {
+        let peer = Self::peer(&request)?;
+        let (core, name) = (self.core.clone(), request.into_inner().name);
+        let removed = self.whole(async move {
+            note(&core, None, peer, "plugin remove", format!("{name:.64}")).await?;
+            plugins::remove(&core, name).await
+        });
+        removed.await?;
+        Ok(Response::new(Done {}))
+    }
+
+    async fn explain_decision(&self, request: Request<wire::ExplainDecisionRequest>) -> Answer<wire::Explanation> {
+        let decision = request.into_inner().decision;
+        Ok(Response::new(plugins::explain(&self.core, decision).await?))
+    }
+
+    async fn check_plugins(&self, _: Request<wire::CheckPluginsRequest>) -> Answer<wire::CheckPluginsResponse> {
+        Ok(Response::new(plugins::check(&self.core).await?))
     }
 
     async fn shutdown(&self, request: Request<wire::ShutdownRequest>) -> Answer<wire::ShutdownResponse> {

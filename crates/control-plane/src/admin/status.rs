@@ -9,13 +9,11 @@ mod view;
 use std::collections::BTreeMap;
 
 use clawker_model::FullName;
-use clawker_plugin_host::Kind;
-use clawker_wire::admin::{AgentView, PluginView, Status, Subsystem};
+use clawker_wire::admin::{AgentView, PluginEntry, PluginView, Status, Subsystem};
 
 use super::error::Fault;
 use super::resolve::Found;
 use crate::agent::{AgentHandle, SessionState};
-use crate::containment::Mode;
 use crate::core::{Core, Degraded};
 
 /// All agents, sorted by project and name; without `all`, those that run.
@@ -60,7 +58,7 @@ pub async fn get(core: &Core, found: &Found) -> AgentView {
 }
 
 /// The control plane itself.
-pub fn status(core: &Core) -> Status {
+pub fn status(core: &Core, plugins: Vec<PluginEntry>) -> Status {
     let agents = core.agents.list();
     let connected = |agent: &&AgentHandle| agent.status().session == SessionState::Connected;
     let engine = &core.engine;
@@ -84,7 +82,7 @@ pub fn status(core: &Core) -> Status {
         agents: agents.len().try_into().unwrap_or(u32::MAX),
         sessions: agents.iter().filter(connected).count().try_into().unwrap_or(u32::MAX),
         subsystems: subsystems(core.board.snapshot()),
-        plugins: plugins(core),
+        plugins: plugins.into_iter().map(plugin).collect(),
     }
 }
 
@@ -118,31 +116,20 @@ fn advice(subsystem: &str) -> &'static str {
         "containment" => "see `clawker why` of the agents it names; what is in force stays in force",
         "sessions" => "see `clawker ps`; clawkerd goes on connecting by itself",
         "agents" => "see `clawker events` for the agent it names; it is tried again with the next list",
+        "plugins" => "see `clawker plugin doctor`; the other plugins are in use",
         "worldview" => "lists may be old; see the control plane's log",
         _ => "see the control plane's log",
     }
 }
 
-fn plugins(core: &Core) -> Vec<PluginView> {
-    let mode = |name: &str| {
-        let policy = core.plugins.policies.iter().find(|policy| policy.name == name);
-        match policy.map(|policy| policy.mode) {
-            Some(Mode::Enforce) => "enforce",
-            Some(Mode::Monitor) => "monitor",
-            None => "",
-        }
-    };
-    let view = |(name, plugin): (&String, &std::sync::Arc<clawker_plugin_host::Plugin>)| PluginView {
-        name: plugin.name.clone(),
-        version: plugin.version.clone(),
-        kind: match plugin.kind {
-            Kind::Step => "step".into(),
-            Kind::Policy => "policy".into(),
-        },
-        digest: plugin.digest.to_string(),
-        mode: mode(name).into(),
-    };
-    core.plugins.loaded().iter().map(view).collect()
+fn plugin(entry: PluginEntry) -> PluginView {
+    PluginView {
+        name: entry.name,
+        version: entry.version,
+        kind: entry.kind,
+        digest: entry.digest,
+        mode: entry.mode,
+    }
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl EngineConfig {
 
     /// What is wrong with it, by key; `policies` are those that are to watch its agents.
     pub(super) fn problem(&self, policies: &[PolicyConfig]) -> Option<(&'static str, String, &'static str)> {
-        let restricts = |policy: &&PolicyConfig| policy.settings.values().any(|value| value == "restrict-egress");
+        let restricts = |policy: &&PolicyConfig| policy.settings.values().any(says_restrict);
         if self.is_elsewhere()
             && let Some(policy) = policies.iter().find(restricts)
         {
@@ -102,6 +102,17 @@ impl EngineConfig {
     }
 }
 
+/// Whether a setting says it, at whatever depth: as a word, or as one in the text of a module.
+fn says_restrict(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => text == "restrict-egress" || text.contains("\"restrict-egress\""),
+        Value::Array(items) => items.iter().any(says_restrict),
+        Value::Object(fields) => fields.values().any(says_restrict),
+        _ => false,
+    }
+}
+
 fn endpoint<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Endpoint>, D::Error> {
     let text = String::deserialize(from)?;
     text.parse().map(Some).map_err(serde::de::Error::custom)
@@ -125,5 +136,14 @@ mod tests {
         assert_eq!((key, value.as_str()), ("policies.settings", "quarantine-untrusted"));
         assert_eq!(elsewhere.problem(&policy("lock-network")), None);
         assert_eq!(EngineConfig::default().problem(&policy("restrict-egress")), None);
+        for rules in [
+            r#"plugin = "cel-rules"
+            settings = { rules = [{ name = "r", on = ["EgressDenied"], action = "restrict-egress" }] }"#,
+            r#"plugin = "rego-rules"
+            settings = { policy = 'verdicts contains {"action": "restrict-egress"}' }"#,
+        ] {
+            let policy = toml::from_str(rules).expect("a policy");
+            assert!(elsewhere.problem(&[policy]).is_some(), "{rules}");
+        }
     }
 }

@@ -11,12 +11,70 @@ use tokio::sync::watch as channel;
 
 use super::agent::{Agent, Reply};
 use super::apply::{self, Attached};
+use super::policies::Rule;
+use super::replace::Standing;
 use super::task::{Done, Task};
-use super::{Answer, Command, ContainError, Reach, Target, View};
+use super::{Answer, ContainError, Outcome, Reach, Target, View};
 use crate::core::now_ms;
 
 /// In whose name both sides of a shared network namespace are locked. An operator may release them.
 const SHARED: &str = "netns-shared";
+
+/// What the task is asked for.
+pub(super) enum Command {
+    Adopt {
+        agent: FullName,
+        causes: Vec<Cause>,
+        done: Answer<()>,
+    },
+    Attach {
+        target: Target,
+        reply: Answer<View>,
+    },
+    Settle {
+        agent: FullName,
+        start: u64,
+        reply: Answer<View>,
+    },
+    Detach {
+        agent: FullName,
+        start: u64,
+        done: Answer<()>,
+    },
+    Forget {
+        agent: FullName,
+        done: Answer<()>,
+    },
+    Contain {
+        agent: FullName,
+        action: Action,
+        by: String,
+        reason: String,
+        /// The row that led to it; 0 for an operator.
+        event: u64,
+        reply: Answer<Outcome>,
+    },
+    Release {
+        agent: FullName,
+        by: String,
+        reply: Answer<Outcome>,
+    },
+    Reverify {
+        agent: FullName,
+        done: Answer<()>,
+    },
+    Replace {
+        rules: Vec<Rule>,
+        reply: Answer<()>,
+    },
+    Standings {
+        reply: Answer<Vec<Standing>>,
+    },
+    End {
+        agent: FullName,
+        reply: Answer<()>,
+    },
+}
 
 impl Task {
     pub(super) async fn command(&mut self, command: Command) {
@@ -99,6 +157,8 @@ impl Task {
                 )
                 .await;
             }
+            Command::Replace { rules, reply } => self.replace(rules, reply),
+            Command::Standings { reply } => drop(reply.send(Ok(self.standings()))),
             Command::Release { agent, by, reply } => {
                 if !self.agents.contains_key(&agent) {
                     let _ = reply.send(Err(ContainError::Unknown { agent }));

@@ -25,15 +25,20 @@ impl Journal {
     }
 
     /// The row's number; 0 if it isn't known to be written.
-    pub(super) async fn note(&self, agent: &FullName, event: impl Into<Event>) -> u64 {
-        let event = event.into();
+    pub(super) async fn note(&self, agent: impl Into<Option<&FullName>>, event: impl Into<Event>) -> u64 {
+        let (agent, event) = (agent.into(), event.into());
         let kind = event.kind();
-        let error = match tokio::time::timeout(PATIENCE, self.store.append(Some(agent), event)).await {
+        let error = match tokio::time::timeout(PATIENCE, self.store.append(agent, event)).await {
             Ok(Ok(row)) => return row.seq,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it doesn't answer".to_owned(),
         };
-        tracing::error!(%agent, kind, error, "containment isn't journaled");
+        tracing::error!(
+            agent = agent.map(tracing::field::display),
+            kind,
+            error,
+            "containment isn't journaled"
+        );
         self.failed.store(true, Ordering::Relaxed);
         0
     }

@@ -16,11 +16,14 @@ mod apply;
 mod commands;
 mod journal;
 mod policies;
+mod queues;
 mod reduced;
+mod replace;
 mod rows;
 mod task;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trial;
 mod verdicts;
 mod watch;
 
@@ -42,7 +45,12 @@ use tokio_util::task::TaskTracker;
 use crate::bus::Subscription;
 use crate::core::Board;
 
-pub use policies::{FailMode, Mode, Policy};
+pub use policies::{FailMode, Mode, Policy, SHADOW};
+pub use replace::{Promotion, Promotions, Standing};
+pub use trial::Tally;
+
+use commands::Command;
+use policies::Rule;
 
 /// Commands that may wait for the task.
 const COMMANDS: usize = 1024;
@@ -53,6 +61,7 @@ pub struct Deps {
     pub netfilter: Netfilter,
     pub host: Arc<dyn PolicyHost>,
     pub policies: Vec<Policy>,
+    pub promotions: Promotions,
     pub board: Arc<Board>,
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
@@ -137,6 +146,10 @@ pub enum ContainError {
     Failed { agent: FullName, axis: Axis, error: String },
     #[error("ending the processes of `{agent}`: {error}")]
     End { agent: FullName, error: String },
+    #[error("the policies are being replaced already: ask again")]
+    Replacing,
+    #[error("counting what the policies want counted: {0}")]
+    Journal(String),
     #[error("containment is ending")]
     Gone,
 }
@@ -144,73 +157,31 @@ pub enum ContainError {
 type Views = Arc<Mutex<HashMap<FullName, channel::Sender<View>>>>;
 type Answer<T> = oneshot::Sender<Result<T, ContainError>>;
 
-enum Command {
-    Adopt {
-        agent: FullName,
-        causes: Vec<Cause>,
-        done: Answer<()>,
-    },
-    Attach {
-        target: Target,
-        reply: Answer<View>,
-    },
-    Settle {
-        agent: FullName,
-        start: u64,
-        reply: Answer<View>,
-    },
-    Detach {
-        agent: FullName,
-        start: u64,
-        done: Answer<()>,
-    },
-    Forget {
-        agent: FullName,
-        done: Answer<()>,
-    },
-    Contain {
-        agent: FullName,
-        action: Action,
-        by: String,
-        reason: String,
-        /// The row that led to it; 0 for an operator.
-        event: u64,
-        reply: Answer<Outcome>,
-    },
-    Release {
-        agent: FullName,
-        by: String,
-        reply: Answer<Outcome>,
-    },
-    Reverify {
-        agent: FullName,
-        done: Answer<()>,
-    },
-    End {
-        agent: FullName,
-        reply: Answer<()>,
-    },
-}
-
 /// Speaks to the task.
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     views: Views,
+    host: Option<Arc<dyn PolicyHost>>,
 }
 
 /// Starts the task on `deps.tasks`; it ends with `deps.shutdown`.
 pub fn spawn(deps: Deps) -> Handle {
-    let (rules, judge) = policies::split(deps.policies, deps.host);
+    let host = deps.host;
+    let rules = deps.policies.into_iter();
+    let rules = rules.map(|policy| Rule::new(policy, host.clone())).collect();
     let parts = task::Parts {
         store: deps.store,
         netfilter: deps.netfilter,
         board: deps.board,
         rules,
-        judge,
+        promotions: deps.promotions,
         shutdown: deps.shutdown,
     };
-    spawn_with(parts, &deps.tasks)
+    Handle {
+        host: Some(host),
+        ..spawn_with(parts, &deps.tasks)
+    }
 }
 
 fn spawn_with(parts: task::Parts, tasks: &TaskTracker) -> Handle {
@@ -219,7 +190,11 @@ fn spawn_with(parts: task::Parts, tasks: &TaskTracker) -> Handle {
     // Subscribed here, so that no row is missed between this call and the task's first look.
     let bus = Subscription::from_now(&parts.store);
     tasks.spawn(task::Task::new(parts, views.clone()).run(queue, bus));
-    Handle { commands, views }
+    Handle {
+        commands,
+        views,
+        host: None,
+    }
 }
 
 impl Handle {
@@ -323,6 +298,19 @@ impl Handle {
                 done,
             })
             .await;
+    }
+
+    /// Puts these policies into force, and no others; returns once events go to them. See [`replace`].
+    pub async fn replace(&self, policies: Vec<Policy>) -> Result<(), ContainError> {
+        let host = self.host.as_ref().ok_or(ContainError::Gone)?;
+        let rules = policies.into_iter().map(|policy| Rule::new(policy, host.clone()));
+        let rules = rules.collect();
+        self.ask(|reply| Command::Replace { rules, reply }).await
+    }
+
+    /// How the policies in force are doing.
+    pub async fn standings(&self) -> Result<Vec<Standing>, ContainError> {
+        self.ask(|reply| Command::Standings { reply }).await
     }
 
     /// SIGKILL to every process of the user's, thawed so that it dies. Before a stop, because an init waits in the

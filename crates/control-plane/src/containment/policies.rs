@@ -1,25 +1,17 @@
-//! Policies as the task sees them: what each asked for, whose turn it is, and what becomes of a failure.
-//!
-//! For one agent a policy gets one event at a time and in order, because its state goes from one to the next; at
-//! most [`AT_ONCE`] evaluations of a policy run, so that a slow one can't take every thread.
+//! Policies as the task sees them: what each wants, who answers for it, and what becomes of a failure.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use clawker_model::{Action, FullName, PluginDigest, Row};
+use clawker_model::event::PolicyLoaded;
+use clawker_model::{Action, PluginDigest, Row};
 use clawker_plugin_host::{Facts, Plugin, PolicyCall, PolicyHost, PolicyReply, Unavailable, Window, is_offered};
-use tokio::sync::Semaphore;
-
-/// Failures in a row after which a policy is not asked any more.
-pub(super) const STRIKES: u32 = 3;
-/// Evaluations of one policy at a time.
-const AT_ONCE: usize = 8;
-/// Events that may wait for one policy and agent. More is a failure of the policy.
-const WAITING: usize = 1024;
 
 /// A policy plugin as it is configured.
 #[derive(Debug, Clone)]
 pub struct Policy {
+    /// One for each policy that is asked: a version on trial has the name of the one in force with [`SHADOW`].
     pub name: String,
     pub plugin: Arc<Plugin>,
     /// A JSON object.
@@ -29,6 +21,9 @@ pub struct Policy {
     pub fail_mode: FailMode,
     pub mode: Mode,
 }
+
+/// What the name of a policy on trial ends with. No plugin's name holds the sign.
+pub const SHADOW: &str = "@shadow";
 
 /// What becomes of an event that a policy couldn't judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,31 +36,87 @@ pub enum FailMode {
     Last,
 }
 
+impl FailMode {
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Closed, Self::Open, Self::Last]
+            .into_iter()
+            .find(|mode| mode.word() == word)
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Last => "last",
+        }
+    }
+}
+
 /// Whether verdicts have consequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Enforce,
     /// They are journaled, and that is all.
     Monitor,
+    /// They are journaled and held against those of the policy in force, which this one takes the place of after so many
+    /// events that both judged alike; never with 0.
+    Shadow {
+        promote_after: u64,
+    },
 }
 
-/// Whoever answers for the policies. Blocks.
+impl Mode {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Monitor => "monitor",
+            Self::Shadow { .. } => "shadow",
+        }
+    }
+}
+
+/// Whoever answers for a policy. Blocks.
 pub(super) trait Judge: Send + Sync {
-    fn judge(&self, rule: usize, row: &Row, facts: Facts, state: String) -> Result<PolicyReply, Unavailable>;
+    fn judge(&self, row: &Row, facts: Facts, state: String) -> Result<PolicyReply, Unavailable>;
 }
 
-/// A policy without its code.
+/// A policy as it was at one time: another version of it, or other settings, are another rule in its place.
 pub(super) struct Rule {
     pub(super) name: String,
     pub(super) digest: PluginDigest,
+    pub(super) version: String,
+    pub(super) settings: String,
     pub(super) events: HashSet<String>,
     pub(super) windows: Vec<Window>,
     pub(super) fallback: Action,
     pub(super) fail_mode: FailMode,
     pub(super) mode: Mode,
+    pub(super) judge: Arc<dyn Judge>,
+    /// Evaluations under way.
+    pub(super) running: AtomicU32,
 }
 
 impl Rule {
+    pub(super) fn new(policy: Policy, host: Arc<dyn PolicyHost>) -> Self {
+        Self {
+            name: policy.name,
+            digest: policy.plugin.digest.clone(),
+            version: policy.plugin.version.clone(),
+            settings: policy.settings.clone(),
+            events: policy.plugin.events.iter().cloned().collect(),
+            windows: policy.plugin.windows.clone(),
+            fallback: policy.fallback,
+            fail_mode: policy.fail_mode,
+            mode: policy.mode,
+            judge: Arc::new(Loaded {
+                host,
+                plugin: policy.plugin,
+                settings: policy.settings,
+            }),
+            running: AtomicU32::new(0),
+        }
+    }
+
     pub(super) fn wants(&self, kind: &str) -> bool {
         self.events.contains(kind) && is_offered(kind)
     }
@@ -74,143 +125,47 @@ impl Rule {
     pub(super) fn by(&self) -> String {
         format!("policy:{}", self.name)
     }
+
+    pub(super) fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// For the journal.
+    pub(super) fn loaded(&self) -> PolicyLoaded {
+        PolicyLoaded {
+            policy: self.name.clone(),
+            digest: self.digest.clone(),
+            version: self.version.clone(),
+            settings: self.settings.clone(),
+            mode: self.mode.word().to_owned(),
+            fallback: self.fallback.name().to_owned(),
+            fail_mode: self.fail_mode.word().to_owned(),
+        }
+    }
+
+    /// Whether another rule says the same, so that it needs no replacing.
+    pub(super) fn is_as(&self, other: &Rule) -> bool {
+        self.digest == other.digest
+            && self.settings == other.settings
+            && (self.fallback.name(), self.fail_mode, self.mode) == (other.fallback.name(), other.fail_mode, other.mode)
+    }
 }
 
-struct Plugins {
+struct Loaded {
     host: Arc<dyn PolicyHost>,
-    loaded: Vec<(Arc<Plugin>, String)>,
+    plugin: Arc<Plugin>,
+    settings: String,
 }
 
-impl Judge for Plugins {
-    fn judge(&self, rule: usize, row: &Row, facts: Facts, state: String) -> Result<PolicyReply, Unavailable> {
-        let (plugin, settings) = self.loaded.get(rule).ok_or(Unavailable::Missing)?;
+impl Judge for Loaded {
+    fn judge(&self, row: &Row, facts: Facts, state: String) -> Result<PolicyReply, Unavailable> {
         let call = PolicyCall {
-            plugin: plugin.clone(),
-            settings: settings.clone(),
+            plugin: self.plugin.clone(),
+            settings: self.settings.clone(),
             row,
             facts,
             state,
         };
         self.host.evaluate(&call)
-    }
-}
-
-/// The rules, and whoever runs their code.
-pub(super) fn split(policies: Vec<Policy>, host: Arc<dyn PolicyHost>) -> (Vec<Rule>, Arc<dyn Judge>) {
-    let loaded = policies
-        .iter()
-        .map(|policy| (policy.plugin.clone(), policy.settings.clone()))
-        .collect();
-    let rule = |policy: Policy| Rule {
-        digest: policy.plugin.digest.clone(),
-        events: policy.plugin.events.iter().cloned().collect(),
-        windows: policy.plugin.windows.clone(),
-        name: policy.name,
-        fallback: policy.fallback,
-        fail_mode: policy.fail_mode,
-        mode: policy.mode,
-    };
-    (
-        policies.into_iter().map(rule).collect(),
-        Arc::new(Plugins { host, loaded }),
-    )
-}
-
-/// Whose turn it is.
-pub(super) struct Queues {
-    waiting: HashMap<(usize, FullName), Queue>,
-    standing: Vec<Standing>,
-}
-
-/// How a policy has been doing, whichever agent it was about.
-struct Standing {
-    strikes: u32,
-    permits: Arc<Semaphore>,
-}
-
-#[derive(Default)]
-struct Queue {
-    busy: bool,
-    rows: VecDeque<Arc<Row>>,
-    /// What the policy left; `None` until the store was asked.
-    state: Option<String>,
-}
-
-/// What is to be evaluated now.
-pub(super) struct Turn {
-    pub(super) row: Arc<Row>,
-    pub(super) state: Option<String>,
-    pub(super) permits: Arc<Semaphore>,
-}
-
-impl Queues {
-    pub(super) fn new(rules: usize) -> Self {
-        let standing = || Standing {
-            strikes: 0,
-            permits: Arc::new(Semaphore::new(AT_ONCE)),
-        };
-        Self {
-            waiting: HashMap::new(),
-            standing: (0..rules).map(|_| standing()).collect(),
-        }
-    }
-
-    /// `false` when the queue is full.
-    pub(super) fn push(&mut self, rule: usize, agent: &FullName, row: Arc<Row>) -> bool {
-        let queue = self.waiting.entry((rule, agent.clone())).or_default();
-        let room = queue.rows.len() < WAITING;
-        if room {
-            queue.rows.push_back(row);
-        }
-        room
-    }
-
-    /// The next event, unless one is being evaluated.
-    pub(super) fn next(&mut self, rule: usize, agent: &FullName) -> Option<Turn> {
-        let permits = self.standing.get(rule)?.permits.clone();
-        let queue = self.waiting.get_mut(&(rule, agent.clone()))?;
-        if queue.busy {
-            return None;
-        }
-        let row = queue.rows.pop_front()?;
-        queue.busy = true;
-        Some(Turn {
-            row,
-            state: queue.state.clone(),
-            permits,
-        })
-    }
-
-    /// An evaluation ended; `state` is what the policy left, if it answered.
-    pub(super) fn ended(&mut self, rule: usize, agent: &FullName, state: Option<String>) {
-        if let Some(queue) = self.waiting.get_mut(&(rule, agent.clone())) {
-            queue.busy = false;
-            queue.state = state.or(queue.state.take());
-        }
-    }
-
-    pub(super) fn succeeded(&mut self, rule: usize) {
-        if let Some(standing) = self.standing.get_mut(rule) {
-            standing.strikes = 0;
-        }
-    }
-
-    /// Whether this failure is the one that quarantines it.
-    pub(super) fn failed(&mut self, rule: usize) -> bool {
-        let Some(standing) = self.standing.get_mut(rule) else {
-            return false;
-        };
-        standing.strikes = standing.strikes.saturating_add(1);
-        standing.strikes == STRIKES
-    }
-
-    pub(super) fn is_quarantined(&self, rule: usize) -> bool {
-        self.standing
-            .get(rule)
-            .is_none_or(|standing| standing.strikes >= STRIKES)
-    }
-
-    pub(super) fn forget(&mut self, agent: &FullName) {
-        self.waiting.retain(|(_, of), _| of != agent);
     }
 }

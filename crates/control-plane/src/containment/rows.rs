@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use clawker_model::{Event, FullName, Row};
+use clawker_plugin_host::Windows;
 use clawker_store::{Error, Store};
 
 use super::policies::Rule;
-use clawker_plugin_host::Windows;
 
 const PAGE: u32 = 1000;
 /// At least so much of the journal is read, in milliseconds.
@@ -67,6 +67,23 @@ pub(super) async fn past(store: &Store, rules: &[Rule], windows: &mut Windows, n
         }
     }
     Ok(past)
+}
+
+/// Counts these windows up to that row.
+pub(super) async fn count(store: &Store, mut windows: Windows, until: u64, now: u64) -> Result<Windows, Error> {
+    let since = now.saturating_sub(windows.longest());
+    let mut after = 0;
+    loop {
+        let page = store.rows(after, PAGE, None, Some(since)).await?;
+        let Some(last) = page.last() else { return Ok(windows) };
+        after = last.seq;
+        page.iter()
+            .filter(|row| row.seq <= until)
+            .for_each(|row| windows.note(row));
+        if after >= until {
+            return Ok(windows);
+        }
+    }
 }
 
 /// A start begins at nothing; the rest is what was reported.

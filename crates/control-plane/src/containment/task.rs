@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use clawker_engine::containment::{self as engine, Force, Input, Output};
 use clawker_model::event::{ActionFailed, ContainmentAsked, Released, ThresholdCrossed};
-use clawker_model::{Axis, FullName, NetworkState, Row};
+use clawker_model::{Axis, FullName, NetworkState, PluginDigest, Row};
 use clawker_netfilter::{Netfilter, NetnsKey};
+use clawker_plugin_host::Windows;
 use clawker_store::Store;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use super::agent::{Agent, Reply};
 use super::apply::{self, Effect, ReadBack};
 use super::journal::Journal;
-use super::policies::{Judge, Queues, Rule};
+use super::policies::Rule;
+use super::queues::Queues;
+use super::replace::{Promotions, Replacing};
+use super::trial::Trial;
 use super::watch::Finding;
 use super::{Answer, Command, Target, View, Views, rows};
 use crate::bus::{Notice, Subscription};
 use crate::core::{Board, now_ms};
-use clawker_plugin_host::Windows;
 
 const TICK: Duration = Duration::from_secs(1);
 
@@ -30,7 +33,7 @@ pub(super) struct Parts {
     pub(super) netfilter: Netfilter,
     pub(super) board: Arc<Board>,
     pub(super) rules: Vec<Rule>,
-    pub(super) judge: Arc<dyn Judge>,
+    pub(super) promotions: Promotions,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -39,6 +42,12 @@ pub(super) struct Task {
     pub(super) journal: Journal,
     pub(super) views: Views,
     pub(super) agents: HashMap<FullName, Agent>,
+    /// Policies by their place; one that is gone leaves its place empty.
+    pub(super) rules: Vec<Option<Arc<Rule>>>,
+    /// Replaced, with evaluations under way.
+    pub(super) draining: Vec<Arc<Rule>>,
+    pub(super) replacing: Option<Replacing>,
+    pub(super) trials: Vec<((PluginDigest, PluginDigest), Trial)>,
     pub(super) queues: Queues,
     pub(super) windows: Windows,
     pub(super) past: rows::Past,
@@ -64,6 +73,8 @@ pub(super) enum Done {
     },
     Decided(Box<super::verdicts::Decided>),
     Looked(Vec<Finding>),
+    /// Windows that weren't counted before.
+    Counted(Result<Option<Windows>, String>),
     Nothing,
 }
 
@@ -71,7 +82,11 @@ impl Task {
     pub(super) fn new(parts: Parts, views: Views) -> Self {
         Self {
             journal: Journal::new(parts.store.clone()),
-            queues: Queues::new(parts.rules.len()),
+            rules: Vec::new(),
+            draining: Vec::new(),
+            replacing: None,
+            trials: Vec::new(),
+            queues: Queues::default(),
             windows: Windows::new(parts.rules.iter().flat_map(|rule| &rule.windows)),
             parts,
             views,
@@ -89,6 +104,8 @@ impl Task {
             Ok(past) => self.past = past,
             Err(error) => self.degrade(format!("reading the journal: {error}")),
         }
+        let rules = std::mem::take(&mut self.parts.rules);
+        self.take_places(rules).await;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let shutdown = self.parts.shutdown.clone();
@@ -139,6 +156,7 @@ impl Task {
                     self.found(finding).await;
                 }
             }
+            Done::Counted(counted) => self.counted(counted).await,
             Done::Nothing => {}
         }
     }
@@ -266,13 +284,16 @@ impl Task {
         }
         self.past.last_seq = row.seq;
         self.windows.note(&row);
+        self.keep_for_count(&row);
         rows::note_denied(&mut self.past.denied, &row);
         let Some(name) = row.agent.clone().filter(|name| self.agents.contains_key(name)) else {
             return;
         };
-        for rule in 0..self.parts.rules.len() {
-            if self.parts.rules[rule].wants(row.event.kind()) {
-                self.offer(rule, &name, row.clone()).await;
+        self.not_asked(&row);
+        for place in 0..self.rules.len() {
+            let rule = self.rules.get(place).and_then(Option::as_ref);
+            if rule.is_some_and(|rule| rule.wants(row.event.kind())) {
+                self.offer(place, &name, row.clone()).await;
             }
         }
     }

@@ -2,6 +2,8 @@
 
 mod host;
 pub(crate) mod kernel;
+mod replacing;
+mod script;
 mod verdicts;
 
 use std::time::Duration;
@@ -9,7 +11,8 @@ use std::time::Duration;
 use clawker_model::{Action, Event, NetworkState, ProcessState, Row};
 
 use super::*;
-use host::{Host, Script};
+use host::Host;
+use script::Script;
 
 const SOON: Duration = Duration::from_secs(5);
 

@@ -36,8 +36,8 @@ every_kind! {
     InitStepCompleted InitStepFailed InitCompleted InitFailed AgentReadyIntended AgentReadySent MainExited ReapDegraded
     ContainerStarted ContainerDied ContainerPaused ContainerUnpaused ContainerOom ContainerDestroyed ContainerHealth
     ContainerNetworkConnected NetnsShared ExecStarted ExecExited EgressDenied ThresholdCrossed LeaseLost
-    SessionHalfStopped SessionHalfUpgrading SessionHalfUpgraded PolicyDecided ContainmentAsked ActionIntended ActionApplied ActionFailed Released
-    PluginInstalled PluginQuarantined SubsystemDegraded SubsystemRecovered IdentityRotated IdentityConfirmed
+    SessionHalfStopped SessionHalfUpgrading SessionHalfUpgraded PolicyDecided PolicyLoaded PolicyUnloaded ContainmentAsked
+    ActionIntended ActionApplied ActionFailed Released PluginInstalled PluginRemoved PluginPromoted PluginQuarantined SubsystemDegraded SubsystemRecovered IdentityRotated IdentityConfirmed
     IdentityRecovered IdentityLeaked IdentityRevoked AuthorityRotated
     OperatorCommand RestartPlanned RestartsEnded RestartsBegun
     RebuildBegun AgentAdopted AdoptionRefused AgentReadyFound StoreRebuilt

@@ -1,13 +1,18 @@
 //! Messages on a socket: four bytes of length, then postcard.
 
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use clawker_proc::fdpass;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Bytes of one message. A step with all its effects, each of the largest file, stays below it.
 pub const MAX_MESSAGE: usize = 80 << 20;
+
+/// Bytes of a message on the control socket, which brings descriptors and no plugin's data.
+pub const MAX_COMMAND: usize = (64 << 10) - 4;
 
 /// Writes one message whole.
 pub fn send(mut socket: &UnixStream, message: &impl Serialize) -> io::Result<()> {
@@ -29,12 +34,39 @@ pub fn frame(message: &impl Serialize) -> io::Result<Vec<u8>> {
 }
 
 /// Reads one message whole; `None` at the end of the stream.
-pub fn receive<T: DeserializeOwned>(mut socket: &UnixStream, max: usize) -> io::Result<Option<T>> {
+pub fn receive<T: DeserializeOwned>(socket: &UnixStream, max: usize) -> io::Result<Option<T>> {
     let mut head = [0; 4];
-    match socket.read(&mut head)? {
-        0 => return Ok(None),
-        there => socket.read_exact(head.get_mut(there..).unwrap_or_default())?,
+    let there = (&mut &*socket).read(&mut head)?;
+    body(socket, head, there, max)
+}
+
+/// The same with the descriptors that came beside its first byte.
+pub fn receive_with<T: DeserializeOwned>(
+    socket: &UnixStream,
+    max: usize,
+    max_fds: usize,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut head = [0; 4];
+    let (there, fds) = fdpass::recv(socket.as_fd(), &mut head, max_fds)?;
+    Ok(body(socket, head, there, max)?.map(|message| (message, fds)))
+}
+
+/// The answer to a question: an end of the stream is none.
+pub fn answer<T: DeserializeOwned>(socket: &UnixStream, max: usize) -> io::Result<T> {
+    receive(socket, max)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// What follows the first bytes, of which so many are there.
+fn body<T: DeserializeOwned>(
+    mut socket: &UnixStream,
+    mut head: [u8; 4],
+    there: usize,
+    max: usize,
+) -> io::Result<Option<T>> {
+    if there == 0 {
+        return Ok(None);
     }
+    socket.read_exact(head.get_mut(there..).unwrap_or_default())?;
     let len = u32::from_le_bytes(head) as usize;
     if len > max {
         return Err(invalid(format!("a message of {len} bytes, the limit is {max}")));

@@ -3,25 +3,27 @@
 //! The order matters: the engine opens what it needs to reset memory fast, the threads are made, then the process gives
 //! everything up (`sandbox`), and only then it sees the first byte of a plugin.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::channel::{self, MAX_MESSAGE};
-use super::link::receive_with;
+use clawker_proc::fdpass::MAX_FDS;
+
+use super::channel::{self, MAX_COMMAND, MAX_MESSAGE, receive_with};
 use super::proto::{self, Begin, NotLoaded, Reply, Request};
 use super::{COMPILER, WORKER, compile, sandbox};
 use crate::bindings::policy::clawker::plugin::types;
 use crate::plugin::Code;
-use crate::{Host, Kind, Unavailable};
+use crate::{Host, Kind, Limits, Unavailable};
 
 /// Bytes of compiled code.
 const MAX_CODE: usize = MAX_MESSAGE;
 
-type Codes = RwLock<HashMap<u64, Arc<Code>>>;
+type Codes = RwLock<HashMap<u64, Arc<(Code, Limits)>>>;
+type Prepared = (Arc<Host>, Arc<Codes>, Vec<String>);
 
 /// Runs as a child if this process was started as one, to its end. A program calls it before anything else.
 pub fn run() -> Option<ExitCode> {
@@ -36,7 +38,7 @@ pub fn run() -> Option<ExitCode> {
         Ok(fd) => UnixStream::from(fd),
         Err(_) => return Some(ExitCode::FAILURE),
     };
-    // Nobody reads what it says: its output is closed, and a reason that matters is in an answer.
+    // Nobody reads what it prints: a reason is in an answer.
     Some(match run(socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -44,18 +46,31 @@ pub fn run() -> Option<ExitCode> {
 }
 
 fn serve(control: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
-    let Some((begin, channels)) = receive_with::<Begin>(&control, clawker_proc::fdpass::MAX_FDS)? else {
+    let Some((begin, channels)) = receive_with(&control, MAX_COMMAND, MAX_FDS)? else {
         return Ok(());
     };
+    let (host, codes, without) = match prepare(&begin, channels) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            let why = error.to_string();
+            return Ok(channel::send(&control, &Reply::NotReady { why })?);
+        }
+    };
+    channel::send(&control, &Reply::Ready { without })?;
+    while let Some((request, fds)) = receive_with(&control, MAX_COMMAND, 1)? {
+        let reply = command(&host, &codes, request, fds).ok_or("not a command")?;
+        channel::send(&control, &reply)?;
+    }
+    Ok(())
+}
+
+/// The engine, the threads, and then no rights any more, but for those that couldn't be given up.
+fn prepare(begin: &Begin, channels: Vec<OwnedFd>) -> Result<Prepared, Box<dyn std::error::Error>> {
     if channels.len() != begin.channels as usize {
         return Err("a channel is missing".into());
     }
     let mut without = sandbox::leave_network();
-    let host = Arc::new(Host::with_limits(
-        std::collections::HashSet::new(),
-        begin.policy,
-        begin.step,
-    )?);
+    let host = Arc::new(Host::new(HashSet::new())?);
     let codes = Arc::new(Codes::default());
     for (n, channel) in channels.into_iter().enumerate() {
         let (host, codes) = (host.clone(), codes.clone());
@@ -68,17 +83,19 @@ fn serve(control: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
             })?;
     }
     without.extend(sandbox::confine(sandbox::For::Calls)?);
-    channel::send(&control, &Reply::Ready { without })?;
-    while let Some((request, fds)) = receive_with(&control, 1)? {
-        let reply = command(&host, &codes, request, fds).ok_or("not a command")?;
-        channel::send(&control, &reply)?;
-    }
-    Ok(())
+    Ok((host, codes, without))
 }
 
 fn command(host: &Host, codes: &Codes, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
     match request {
-        Request::Load { handle, kind } => Some(Reply::Loaded(load(host, codes, handle, kind, &fds))),
+        Request::Load { handle, kind, limits } => {
+            let loaded = revive(host, kind, limits, &fds);
+            Some(Reply::Loaded(loaded.map(|(said, code)| {
+                let mut codes = codes.write().unwrap_or_else(PoisonError::into_inner);
+                codes.insert(handle, Arc::new((code, limits)));
+                said
+            })))
+        }
         Request::Unload { handle } => {
             codes.write().unwrap_or_else(PoisonError::into_inner).remove(&handle);
             Some(Reply::Unloaded)
@@ -87,24 +104,19 @@ fn command(host: &Host, codes: &Codes, request: Request, fds: Vec<OwnedFd>) -> O
     }
 }
 
-fn load(host: &Host, codes: &Codes, handle: u64, kind: Kind, fds: &[OwnedFd]) -> Result<types::Description, NotLoaded> {
+fn revive(host: &Host, kind: Kind, limits: Limits, fds: &[OwnedFd]) -> Result<(types::Description, Code), NotLoaded> {
     let fd = fds.first().ok_or_else(|| NotLoaded::Code("no code came".into()))?;
     let code = clawker_proc::memfd::read_sealed(fd.as_fd(), MAX_CODE);
     let code = code.map_err(|error| NotLoaded::Code(error.to_string()))?;
     let code = host.revive(kind, &code);
     let code = code.map_err(|error| NotLoaded::Code(format!("{error:#}")))?;
-    let (said, _) = host.describe(&code);
-    let said = said.map_err(NotLoaded::Describe)?;
-    codes
-        .write()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(handle, Arc::new(code));
-    Ok(said)
+    let (said, _) = host.describe(&code, &limits);
+    Ok((said.map_err(NotLoaded::Describe)?, code))
 }
 
 fn answer_all(channel: &UnixStream, host: &Host, codes: &Codes) -> io::Result<()> {
     while let Some(request) = channel::receive(channel, MAX_MESSAGE)? {
-        let code = |handle: u64| {
+        let held = |handle: u64| {
             let codes = codes.read().unwrap_or_else(PoisonError::into_inner);
             codes.get(&handle).cloned().ok_or(Unavailable::Missing)
         };
@@ -116,8 +128,8 @@ fn answer_all(channel: &UnixStream, host: &Host, codes: &Codes) -> io::Result<()
                     facts,
                     state,
                 } = question;
-                let (decision, lines) = match code(handle) {
-                    Ok(code) => host.decide(&code, settings, &event, &facts, &state),
+                let (decision, lines) = match held(handle) {
+                    Ok(held) => host.decide(&held.0, &held.1, settings, &event, &facts, &state),
                     Err(missing) => (Err(missing), Vec::new()),
                 };
                 Reply::Decided { call, decision, lines }
@@ -130,8 +142,8 @@ fn answer_all(channel: &UnixStream, host: &Host, codes: &Codes) -> io::Result<()
                     history,
                 } = question;
                 let history = Arc::new(history.into_iter().map(proto::result).collect());
-                let (turn, lines) = match code(handle) {
-                    Ok(code) => host.take_turn(&code, settings, secrets, &context, history),
+                let (turn, lines) = match held(handle) {
+                    Ok(held) => host.take_turn(&held.0, &held.1, settings, secrets, &context, history),
                     Err(missing) => (Err(missing), Vec::new()),
                 };
                 let turn = turn.unwrap_or_else(crate::StepTurn::Unavailable);

@@ -10,10 +10,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use clawker_proc::{fdpass, memfd};
+use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::channel::{self, MAX_MESSAGE};
-use super::link::{receive_with, spawn};
+use super::channel::{self, MAX_COMMAND, MAX_MESSAGE, receive_with};
+use super::link::spawn;
 use super::{COMPILER, sandbox};
 use crate::LoadError;
 use crate::limits::MAX_COMPONENT;
@@ -38,8 +39,7 @@ pub(super) fn compile(program: &Path, component: &[u8]) -> Result<Vec<u8>, LoadE
         socket.set_read_timeout(Some(PATIENCE))?;
         let component = memfd::sealed("plugin-component", component)?;
         fdpass::send(socket.as_fd(), &channel::frame(&())?, &[component.as_fd()])?;
-        channel::receive::<Result<Vec<u8>, String>>(&socket, MAX_MESSAGE)?
-            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+        channel::answer::<Result<Vec<u8>, String>>(&socket, MAX_MESSAGE)
     })();
     let _ = child.kill();
     let _ = child.wait();
@@ -48,21 +48,27 @@ pub(super) fn compile(program: &Path, component: &[u8]) -> Result<Vec<u8>, LoadE
 
 /// The compiler's own side.
 pub(super) fn serve(socket: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
+    let compiled = confined().and_then(|engine| {
+        let Some(((), fds)) = receive_with(&socket, MAX_COMMAND, 1)? else {
+            return Err("nothing was asked".into());
+        };
+        let fd = fds.first().ok_or("no component came")?;
+        let bytes = memfd::read_sealed(fd.as_fd(), MAX_COMPONENT)?;
+        engine
+            .precompile_component(&bytes)
+            .map_err(|error| format!("{error:#}").into())
+    });
+    Ok(channel::send(&socket, &compiled.map_err(|error| error.to_string()))?)
+}
+
+/// An engine in a process that can do nothing but compile.
+fn confined() -> Result<Engine, Box<dyn std::error::Error>> {
     let engine = crate::engine::compiling()?;
     sandbox::leave_network();
     // Makes the threads that compile; none can be made later.
     Component::new(&engine, EMPTY)?;
     sandbox::confine(sandbox::For::Compiling)?;
-    let Some(((), fds)) = receive_with(&socket, 1)? else {
-        return Ok(());
-    };
-    let fd = fds.first().ok_or("no component came")?;
-    let bytes = memfd::read_sealed(fd.as_fd(), MAX_COMPONENT)?;
-    let compiled = engine
-        .precompile_component(&bytes)
-        .map_err(|error| format!("{error:#}"));
-    channel::send(&socket, &compiled)?;
-    Ok(())
+    Ok(engine)
 }
 
 /// A component with nothing in it.

@@ -13,7 +13,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clawker_model::PluginDigest;
 use clawker_proc::memfd;
@@ -25,18 +25,18 @@ use crate::{Error, LoadError};
 
 const TAG: usize = 32;
 
-/// A secret of this host, known to its control plane alone.
-pub struct HostKey(hmac::Key);
+/// What vouches for compiled code on this host: 32 bytes that its control plane alone knows.
+pub struct CodeKey(hmac::Key);
 
-impl HostKey {
+impl CodeKey {
     pub fn new(bytes: &[u8; 32]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 }
 
-impl std::fmt::Debug for HostKey {
+impl std::fmt::Debug for CodeKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("HostKey")
+        f.write_str("CodeKey")
     }
 }
 
@@ -46,11 +46,11 @@ pub(super) struct Kept(Option<Place>);
 struct Place {
     folder: PathBuf,
     engine: String,
-    key: HostKey,
+    key: CodeKey,
 }
 
 impl Kept {
-    pub fn open(place: Option<(PathBuf, HostKey)>) -> Result<Self, Error> {
+    pub fn open(place: Option<(PathBuf, CodeKey)>) -> Result<Self, Error> {
         let Some((folder, key)) = place else {
             return Ok(Self(None));
         };
@@ -139,13 +139,9 @@ impl Place {
             .open(&beside)?;
         file.write_all(tag.as_ref())?;
         file.write_all(code)?;
-        rename(&beside, &path)
+        // Not synced: after a crash it may be cut, which the MAC shows.
+        fs::rename(&beside, &path)
     }
-}
-
-// Not synced: after a crash it may be cut, which the MAC shows.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)
 }
 
 /// A folder's name for everything that compiled code depends on.
@@ -172,6 +168,8 @@ fn name_of(engine: &wasmtime::Engine) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn digest() -> PluginDigest {
@@ -179,7 +177,7 @@ mod tests {
     }
 
     fn open(folder: &Path, key: u8) -> Kept {
-        Kept::open(Some((folder.to_owned(), HostKey::new(&[key; 32])))).expect("opens")
+        Kept::open(Some((folder.to_owned(), CodeKey::new(&[key; 32])))).expect("opens")
     }
 
     fn get(kept: &Kept, compiled: &[u8]) -> (Vec<u8>, bool) {

@@ -10,16 +10,16 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clawker_proc::fdpass;
-use serde::de::DeserializeOwned;
 
 use super::channel::{self, MAX_MESSAGE};
 use super::proto::{Begin, Evaluate, Reply, Request, Step};
 use super::{Class, WORKER, WorkersConfig};
 use crate::bindings::policy::clawker::plugin::{policy_types, types};
-use crate::{Kind, Limits, LoadError, StepTurn, Unavailable};
+use crate::limits::MAX_TEXT;
+use crate::{Kind, Limits, LoadError, Plugin, StepTurn, Unavailable};
 
-/// Calls that one worker carries out at a time.
-const CHANNELS: usize = 8;
+/// Calls that one worker carries out at a time: as many as its engine has places, more than one slow policy takes.
+const CHANNELS: usize = crate::engine::PLACES as usize;
 /// On top of a call's own wall limit, which the worker keeps: it is given up after that.
 const GRACE: Duration = Duration::from_secs(5);
 /// For starting and for loading, when the machine may be busy.
@@ -31,6 +31,7 @@ const MAX_DECISION: usize = 1 << 20;
 pub(super) struct Loaded {
     pub handle: u64,
     pub kind: Kind,
+    pub limits: Limits,
     /// A sealed memfd.
     pub code: OwnedFd,
 }
@@ -43,17 +44,16 @@ pub(super) struct Link {
     control: Mutex<UnixStream>,
     free: Mutex<Vec<UnixStream>>,
     freed: Condvar,
-    limits: (Limits, Limits),
 }
 
 impl Link {
     pub fn start(config: &WorkersConfig, class: Class) -> io::Result<Self> {
-        let (control, theirs) = UnixStream::pair()?;
-        let child = spawn(&config.program, WORKER, theirs.into())?;
         let pairs = (0..CHANNELS)
             .map(|_| UnixStream::pair())
             .collect::<io::Result<Vec<_>>>()?;
         let (free, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let (control, its) = UnixStream::pair()?;
+        let child = spawn(&config.program, WORKER, its.into())?;
         let link = Self {
             pid: child.id(),
             child: Mutex::new(child),
@@ -61,11 +61,8 @@ impl Link {
             control: Mutex::new(control),
             free: Mutex::new(free),
             freed: Condvar::new(),
-            limits: (config.policy, config.step),
         };
         let begin = Begin {
-            policy: config.policy,
-            step: config.step,
             channels: CHANNELS as u32,
         };
         {
@@ -75,15 +72,16 @@ impl Link {
             let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
             fdpass::send(control.as_fd(), &channel::frame(&begin)?, &fds)?;
             drop(theirs);
-            match channel::receive(&control, MAX_DECISION)? {
-                Some(Reply::Ready { without }) if without.is_empty() => {}
-                Some(Reply::Ready { without }) => {
+            match channel::answer(&control, MAX_DECISION)? {
+                Reply::Ready { without } if without.is_empty() => {}
+                Reply::Ready { without } => {
                     tracing::warn!(
                         ?without,
                         "a plugin worker is held by its system-call filter, but not by all else"
                     );
                 }
-                other => return Err(io::Error::other(format!("it isn't ready: {other:?}"))),
+                Reply::NotReady { why } => return Err(io::Error::other(crate::limits::cut(why, MAX_TEXT))),
+                other => return Err(io::Error::other(format!("an answer to nothing: {other:.200?}"))),
             }
         }
         tracing::info!(pid = link.pid, ?class, "plugin worker started");
@@ -103,6 +101,7 @@ impl Link {
         let request = Request::Load {
             handle: loaded.handle,
             kind: loaded.kind,
+            limits: loaded.limits,
         };
         let reply = self.command(&request, Some(&loaded.code));
         match self.alive(reply).map_err(LoadError::Describe)? {
@@ -124,14 +123,14 @@ impl Link {
         let control = lock(&self.control);
         let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
         fdpass::send(control.as_fd(), &channel::frame(request)?, &fds)?;
-        channel::receive(&control, MAX_DECISION)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        channel::answer(&control, MAX_DECISION)
     }
 
     /// The decision, unchecked, and the fuel that it took.
     pub fn evaluate(
         &self,
         handle: u64,
-        name: &str,
+        Plugin { name, limits, .. }: &Plugin,
         question: Evaluate,
     ) -> Result<(policy_types::Decision, u64), Unavailable> {
         let number = fastrand::u64(..);
@@ -140,7 +139,7 @@ impl Link {
             handle,
             question,
         };
-        match self.call(&request, self.limits.0.wall, MAX_DECISION)? {
+        match self.call(&request, limits.wall, MAX_DECISION)? {
             Reply::Decided { call, decision, lines } if call == number => {
                 crate::log::tell(name, lines);
                 decision
@@ -150,14 +149,19 @@ impl Link {
     }
 
     /// The turn, unchecked.
-    pub fn step(&self, handle: u64, name: &str, question: Step) -> Result<StepTurn, Unavailable> {
+    pub fn step(
+        &self,
+        handle: u64,
+        Plugin { name, limits, .. }: &Plugin,
+        question: Step,
+    ) -> Result<StepTurn, Unavailable> {
         let number = fastrand::u64(..);
         let request = Request::Step {
             call: number,
             handle,
             question,
         };
-        match self.call(&request, self.limits.1.wall, MAX_MESSAGE)? {
+        match self.call(&request, limits.wall, MAX_MESSAGE)? {
             Reply::Turned { call, turn, lines } if call == number => {
                 crate::log::tell(name, lines);
                 serde_json::from_str(&turn).map_err(|error| Unavailable::Worker(format!("its answer: {error}")))
@@ -173,7 +177,7 @@ impl Link {
         let reply = (|| {
             channel.set_read_timeout(Some(wall + GRACE))?;
             io::Write::write_all(&mut &channel, &request)?;
-            channel::receive(&channel, max)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+            channel::answer(&channel, max)
         })();
         let reply = self.alive(reply)?;
         lock(&self.free).push(channel);
@@ -252,41 +256,6 @@ pub(super) fn spawn(program: &Path, argument: &str, socket: OwnedFd) -> io::Resu
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-}
-
-/// Reads one message with what came beside it; `None` at the end. For the child's first words.
-pub(super) fn receive_with<T: DeserializeOwned>(
-    socket: &UnixStream,
-    fds: usize,
-) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    // Descriptors come with the first bytes; a message that has any is sent in one piece and small.
-    let mut bytes = vec![0; 64 << 10];
-    let (mut there, fds) = fdpass::recv(socket.as_fd(), &mut bytes, fds)?;
-    if there == 0 {
-        return Ok(None);
-    }
-    loop {
-        if let Some(len) = bytes.first_chunk().map(|head| u32::from_le_bytes(*head) as usize)
-            && there >= 4
-        {
-            let end = len.saturating_add(4);
-            let short = || io::Error::new(io::ErrorKind::InvalidData, format!("a message of {len} bytes"));
-            if there >= end {
-                let body = bytes.get(4..end).ok_or_else(short)?;
-                return postcard::from_bytes(body)
-                    .map(|message| Some((message, fds)))
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()));
-            }
-            if end > bytes.len() {
-                return Err(short());
-            }
-        }
-        let more = io::Read::read(&mut &*socket, bytes.get_mut(there..).unwrap_or_default())?;
-        if more == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        there += more;
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

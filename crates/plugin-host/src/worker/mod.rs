@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clawker_model::PluginDigest;
 
 pub use child::run as run_child;
-pub use kept::HostKey;
+pub use kept::CodeKey;
 use kept::Kept;
 use link::{Link, Loaded};
 
@@ -40,11 +40,13 @@ use crate::inspect::inspect;
 use crate::limits::MAX_EFFECTS;
 use crate::plugin::{Code, Description};
 use crate::policy::{answer, event, facts};
-use crate::{Error, Limits, LoadError, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepTurn, Unavailable};
+use crate::{
+    Error, Kind, Limits, LoadError, Plugin, PolicyCall, PolicyHost, PolicyReply, StepCall, StepTurn, Unavailable,
+    Wanted,
+};
 
 /// Under whose name a plugin runs: plugins of different classes share no process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Of this release.
     BuiltIn,
@@ -63,7 +65,7 @@ pub struct WorkersConfig {
     /// A program that calls [`run_child`] when its first argument is [`WORKER`] or [`COMPILER`].
     pub program: PathBuf,
     /// Where compiled code is kept, and the key that vouches for it; without it everything is compiled anew.
-    pub kept: Option<(PathBuf, HostKey)>,
+    pub kept: Option<(PathBuf, CodeKey)>,
     /// The digests that are accepted as this release's own.
     pub built_in: HashSet<PluginDigest>,
     pub policy: Limits,
@@ -93,7 +95,11 @@ pub struct Workers {
     config: WorkersConfig,
     kept: Kept,
     classes: HashMap<Class, Mutex<State>>,
+    gone: Gone,
 }
+
+/// Handles of plugins that nobody has any more, and whose code their workers still hold.
+type Gone = Arc<Mutex<Vec<(Class, u64)>>>;
 
 /// One class: its process, if there is one, and what it has to hold.
 #[derive(Default)]
@@ -107,6 +113,15 @@ pub(crate) struct Remote {
     class: Class,
     /// Random, so that no answer of another plugin can be taken for one of this.
     handle: u64,
+    gone: Gone,
+}
+
+impl Drop for Remote {
+    /// To tell the worker would block: [`Workers::sweep`] does.
+    fn drop(&mut self) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.push((self.class, self.handle));
+    }
 }
 
 impl Workers {
@@ -117,13 +132,25 @@ impl Workers {
             config,
             kept,
             classes: Class::ALL.map(|class| (class, Mutex::default())).into(),
+            gone: Gone::default(),
         })
     }
 
     /// Checks a component, compiles it unless that was done before, and asks it what it is. Whether to trust it is the
     /// caller's to know, but a component is only run as this release's own if its digest is among them.
     pub fn load(&self, bytes: &[u8], class: Class) -> Result<Arc<Plugin>, LoadError> {
+        self.load_with(bytes, class, Wanted::default())
+    }
+
+    /// The same for a plugin that wants other limits than its kind has.
+    pub fn load_with(&self, bytes: &[u8], class: Class, wanted: Wanted) -> Result<Arc<Plugin>, LoadError> {
+        self.sweep();
         let form = inspect(bytes)?;
+        let limits = match form.kind {
+            Kind::Policy => self.config.policy,
+            Kind::Step => self.config.step,
+        };
+        let limits = limits.with(wanted)?;
         let digest = crate::digest(bytes);
         if class == Class::BuiltIn && !self.config.built_in.contains(&digest) {
             return Err(LoadError::NotAccepted { digest });
@@ -135,39 +162,60 @@ impl Workers {
         let loaded = Arc::new(Loaded {
             handle,
             kind: form.kind,
+            limits,
             code,
         });
-        let link = self.link(class).map_err(LoadError::Describe)?;
-        let said = link.load(&loaded)?;
-        let said = Description::check(said, form.kind)?;
-        self.state(class).loaded.insert(handle, loaded);
-        Ok(Arc::new(Plugin {
+        let said = self.hold(class, &loaded)?;
+        Ok(Arc::new(Plugin::of(
             digest,
-            name: said.name,
-            version: said.version,
-            kind: form.kind,
-            settings_schema: said.settings_schema,
-            events: said.events,
-            windows: said.windows,
-            imports: form.imports,
-            code: Code::Worker(Remote { class, handle }),
-        }))
+            form,
+            said,
+            limits,
+            Code::Worker(Remote {
+                class,
+                handle,
+                gone: self.gone.clone(),
+            }),
+        )))
     }
 
-    /// Forgets a plugin's code once no call needs it.
-    pub fn unload(&self, plugin: &Plugin) {
-        let Code::Worker(remote) = &plugin.code else { return };
-        let link = {
-            let mut state = self.state(remote.class);
-            state.loaded.remove(&remote.handle);
-            state.link.clone()
-        };
-        if let Some(link) = link.filter(|link| link.is_alive()) {
-            link.unload(remote.handle);
+    /// Puts the code into the class's worker, whichever that is in the end. What it says of itself, checked; one that says
+    /// something wrong isn't held.
+    fn hold(&self, class: Class, loaded: &Arc<Loaded>) -> Result<Description, LoadError> {
+        loop {
+            let link = self.link(class).map_err(LoadError::Describe)?;
+            let said =
+                Description::check(link.load(loaded)?, loaded.kind).inspect_err(|_| link.unload(loaded.handle))?;
+            let mut state = self.state(class);
+            // Else another worker came meanwhile, which doesn't have it.
+            if state.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, &link)) {
+                state.loaded.insert(loaded.handle, loaded.clone());
+                return Ok(said);
+            }
         }
     }
 
-    /// Process ids of the workers that run, for people and tests.
+    /// Lets workers forget the code of plugins that were dropped everywhere. A call has its plugin, so none is under way.
+    pub fn sweep(&self) {
+        let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
+        for (class, handle) in gone {
+            let link = {
+                let mut state = self.state(class);
+                state.loaded.remove(&handle);
+                state.link.clone()
+            };
+            if let Some(link) = link.filter(|link| link.is_alive()) {
+                link.unload(handle);
+            }
+        }
+    }
+
+    /// How many plugins' code workers hold.
+    pub fn held(&self) -> usize {
+        Class::ALL.into_iter().map(|class| self.state(class).loaded.len()).sum()
+    }
+
+    /// Process ids of the workers that run.
     pub fn pids(&self) -> HashMap<Class, u32> {
         let pid = |class| {
             Some((
@@ -197,7 +245,7 @@ impl Workers {
             history: call.history.iter().map(proto::recorded).collect(),
         };
         let link = self.link(remote.class)?;
-        let turn = link.step(remote.handle, &call.plugin.name, question)?;
+        let turn = link.step(remote.handle, &call.plugin, question)?;
         // Nothing that a worker says is taken on trust.
         if let StepTurn::Effect(effect) = &turn {
             check_answer(effect, &call.secrets).map_err(Unavailable::BadOutput)?;
@@ -242,12 +290,12 @@ impl PolicyHost for Workers {
             state: call.state.clone(),
         };
         let link = self.link(remote.class)?;
-        let (decision, fuel) = link.evaluate(remote.handle, &call.plugin.name, question)?;
+        let (decision, fuel) = link.evaluate(remote.handle, &call.plugin, question)?;
         let (verdicts, state) = answer(decision).map_err(Unavailable::BadOutput)?;
         Ok(PolicyReply {
             verdicts,
             state,
-            fuel: fuel.min(self.config.policy.fuel),
+            fuel: fuel.min(call.plugin.limits.fuel),
             micros: began.elapsed().as_micros() as u64,
         })
     }

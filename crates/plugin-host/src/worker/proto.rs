@@ -15,8 +15,6 @@ use crate::{Kind, Limits, LoadError, Unavailable};
 /// The first message to a worker, with its channels' descriptors.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Begin {
-    pub policy: Limits,
-    pub step: Limits,
     pub channels: u32,
 }
 
@@ -26,6 +24,8 @@ pub enum Request {
     Load {
         handle: u64,
         kind: Kind,
+        /// Of each of its calls.
+        limits: Limits,
     },
     /// On the control socket.
     Unload {
@@ -80,6 +80,10 @@ pub enum Reply {
     /// The worker is confined, but for what couldn't be done, and serves.
     Ready {
         without: Vec<String>,
+    },
+    /// It couldn't be confined, say, and has seen nothing of a plugin.
+    NotReady {
+        why: String,
     },
     Loaded(Result<types::Description, NotLoaded>),
     Unloaded,

@@ -32,7 +32,6 @@ const IMAGE: u64 = 64 << 20;
 const COMPILE_SECONDS: u64 = 600;
 /// `PAGEMAP_SCAN` (include/uapi/linux/fs.h): how the pool finds what a call wrote.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
-
 /// `PR_SET_NAME` (include/uapi/linux/prctl.h).
 const PR_SET_NAME: u64 = 15;
 

@@ -74,13 +74,15 @@ async fn a_revocation_stands_on_its_own_and_keeps_the_reason_it_has() {
 }
 
 #[tokio::test]
-async fn a_policy_that_failed_keeps_its_state() {
+async fn a_policy_that_failed_keeps_its_state_and_other_code_doesnt_get_it() {
     let w = World::with_agent().await;
     w.happens(decided("one", None)).await;
     w.happens(decided("", Some("trap"))).await;
-    assert_eq!(w.store.policy_state("p", &name(0)).await.expect("read"), "one");
+    assert_eq!(w.store.policy_state("p", &code(), &name(0)).await.expect("read"), "one");
     w.happens(decided("two", None)).await;
-    assert_eq!(w.store.policy_state("p", &name(0)).await.expect("read"), "two");
-    assert_eq!(w.store.policy_state("p", &name(1)).await.expect("read"), "");
+    assert_eq!(w.store.policy_state("p", &code(), &name(0)).await.expect("read"), "two");
+    assert_eq!(w.store.policy_state("p", &code(), &name(1)).await.expect("read"), "");
+    let other = PluginDigest::parse(&"1".repeat(64)).expect("digest");
+    assert_eq!(w.store.policy_state("p", &other, &name(0)).await.expect("read"), "");
     w.store.close().await;
 }

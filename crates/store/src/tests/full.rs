@@ -43,7 +43,7 @@ async fn a_full_disk_refuses_a_row_whole_and_works_again_with_room() {
         );
         assert_eq!(store.last_seq(), 1);
         assert_eq!(store.rows(0, 10, None, None).await.expect("rows").len(), 1);
-        assert_eq!(store.policy_state("p", &agent).await.expect("state").len(), 10);
+        assert_eq!(store.policy_state("p", &code(), &agent).await.expect("state").len(), 10);
 
         limit(&store, which, None).await;
         let row = store
@@ -56,7 +56,10 @@ async fn a_full_disk_refuses_a_row_whole_and_works_again_with_room() {
             2,
             "the refused row was never broadcast"
         );
-        assert_eq!(store.policy_state("p", &agent).await.expect("state").len(), 100_000);
+        assert_eq!(
+            store.policy_state("p", &code(), &agent).await.expect("state").len(),
+            100_000
+        );
         assert_eq!(store.verify_chain(0).await.expect("verify"), None);
         store.close().await;
     }

@@ -230,10 +230,14 @@ impl World {
     }
 }
 
+fn code() -> PluginDigest {
+    PluginDigest::parse(&"0".repeat(64)).expect("digest")
+}
+
 fn decided(state: &str, unavailable: Option<&str>) -> PolicyDecided {
     PolicyDecided {
         policy: "p".into(),
-        digest: PluginDigest::parse(&"0".repeat(64)).expect("digest"),
+        digest: code(),
         seq: 1,
         verdicts: Vec::new(),
         unavailable: unavailable.map(Into::into),
@@ -242,5 +246,6 @@ fn decided(state: &str, unavailable: Option<&str>) -> PolicyDecided {
         state_before: String::new(),
         state_after: String::new(),
         state: state.into(),
+        facts: None,
     }
 }

@@ -231,7 +231,7 @@ async fn a_removed_agent_leaves_nothing_and_another_of_its_name_begins_anew() {
         assert_eq!(w.store.registry().await.expect("read"), []);
         assert_eq!(w.store.step_end("k").await.expect("read"), None);
         assert_eq!(w.store.effects("k2").await.expect("read"), []);
-        assert_eq!(w.store.policy_state("p", &name(0)).await.expect("read"), "");
+        assert_eq!(w.store.policy_state("p", &code(), &name(0)).await.expect("read"), "");
         w.store.close().await;
     }
 }

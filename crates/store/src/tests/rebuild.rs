@@ -147,6 +147,7 @@ fn event(kind: usize, agent: usize, c: usize, t: usize, n: u64) -> Event {
             state_before: String::new(),
             state_after: String::new(),
             state: format!("state-{n}"),
+            facts: None,
         }
         .into(),
         21 | 22 => ContainmentAsked {

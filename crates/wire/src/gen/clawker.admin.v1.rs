@@ -816,6 +816,300 @@ pub struct FleetCertificate {
     #[prost(int64, tag = "3")]
     pub not_after: i64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallPluginRequest {
+    #[prost(oneof = "install_plugin_request::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<install_plugin_request::Part>,
+}
+/// Nested message and enum types in `InstallPluginRequest`.
+pub mod install_plugin_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        About(super::PluginAbout),
+        /// At most 1 MiB.
+        #[prost(bytes, tag = "2")]
+        Component(::prost::bytes::Bytes),
+    }
+}
+/// What goes with a component. Of what isn't set, an upgrade keeps what the installed version has.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PluginAbout {
+    /// `<component>.sig`; empty is unsigned.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub signature: ::prost::bytes::Bytes,
+    /// Where it was got, for people.
+    #[prost(string, tag = "2")]
+    pub source: ::prost::alloc::string::String,
+    /// Say what it is and asks for, and change nothing.
+    #[prost(bool, tag = "3")]
+    pub preview: bool,
+    /// It takes the place of an installed version.
+    #[prost(bool, tag = "4")]
+    pub upgrade: bool,
+    /// What is granted, e.g. `exec:git *`.
+    #[prost(string, repeated, tag = "5")]
+    pub grants: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The line of this machine's development key, if that is to be trusted for this component.
+    #[prost(string, tag = "6")]
+    pub development_key: ::prost::alloc::string::String,
+    /// A JSON object.
+    #[prost(string, optional, tag = "7")]
+    pub settings: ::core::option::Option<::prost::alloc::string::String>,
+    /// `enforce` or `monitor`, of a policy.
+    #[prost(string, optional, tag = "8")]
+    pub mode: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "9")]
+    pub fallback: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "10")]
+    pub fail_mode: ::core::option::Option<::prost::alloc::string::String>,
+    /// On trial beside the installed version, which it replaces after so many events judged alike; 0 for never.
+    #[prost(uint64, optional, tag = "11")]
+    pub trial: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InstallPluginResponse {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    /// sha256 in hex
+    #[prost(string, tag = "4")]
+    pub digest: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub description: ::prost::alloc::string::String,
+    /// Id of the key that vouches for it, what its author calls it, and `third-party` or `development`.
+    #[prost(string, tag = "6")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub author: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub signer: ::prost::alloc::string::String,
+    /// All that it asks for, and what of it isn't granted yet.
+    #[prost(string, repeated, tag = "9")]
+    pub asked: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "10")]
+    pub missing: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The version that is installed under its name; empty without one.
+    #[prost(string, tag = "11")]
+    pub installed_version: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub installed_digest: ::prost::alloc::string::String,
+    /// Whether it is installed now.
+    #[prost(bool, tag = "13")]
+    pub done: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPluginsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPluginsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub plugins: ::prost::alloc::vec::Vec<PluginEntry>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PluginEntry {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub digest: ::prost::alloc::string::String,
+    /// `built-in`, `third-party` or `development`
+    #[prost(string, tag = "5")]
+    pub signer: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "8")]
+    pub grants: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// `enforce`, `monitor`, or for a plugin that isn't a policy empty
+    #[prost(string, tag = "9")]
+    pub mode: ::prost::alloc::string::String,
+    #[prost(bool, tag = "10")]
+    pub enabled: bool,
+    /// A JSON object.
+    #[prost(string, tag = "11")]
+    pub settings: ::prost::alloc::string::String,
+    /// Set by the configuration, which alone can change it.
+    #[prost(bool, tag = "12")]
+    pub configured: bool,
+    /// Why it isn't in use although it is enabled.
+    #[prost(string, tag = "13")]
+    pub problem: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "14")]
+    pub standing: ::core::option::Option<PluginStanding>,
+    #[prost(message, optional, tag = "15")]
+    pub trial: ::core::option::Option<PluginTrial>,
+    /// The version before; empty without one.
+    #[prost(string, tag = "16")]
+    pub previous_version: ::prost::alloc::string::String,
+}
+/// How a policy is doing since it is in force.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PluginStanding {
+    #[prost(bool, tag = "1")]
+    pub quarantined: bool,
+    #[prost(uint64, tag = "2")]
+    pub calls: u64,
+    #[prost(uint64, tag = "3")]
+    pub failures: u64,
+    /// Of all calls together.
+    #[prost(uint64, tag = "4")]
+    pub fuel: u64,
+    #[prost(uint64, optional, tag = "5")]
+    pub p50_micros: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "6")]
+    pub p99_micros: ::core::option::Option<u64>,
+    #[prost(uint64, tag = "7")]
+    pub waiting: u64,
+    #[prost(uint32, tag = "8")]
+    pub running: u32,
+    /// Calls that versions before it haven't ended yet.
+    #[prost(uint32, tag = "9")]
+    pub draining: u32,
+}
+/// A version beside the one in force.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PluginTrial {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub digest: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub promote_after: u64,
+    #[prost(uint64, tag = "4")]
+    pub agreed: u64,
+    #[prost(uint64, tag = "5")]
+    pub differed: u64,
+    #[prost(string, tag = "6")]
+    pub first_difference: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangePluginRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, optional, tag = "2")]
+    pub enabled: ::core::option::Option<bool>,
+    #[prost(string, optional, tag = "3")]
+    pub mode: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub fallback: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "5")]
+    pub fail_mode: ::core::option::Option<::prost::alloc::string::String>,
+    /// A JSON object.
+    #[prost(string, optional, tag = "6")]
+    pub settings: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(enumeration = "change_plugin_request::Version", tag = "7")]
+    pub version: i32,
+}
+/// Nested message and enum types in `ChangePluginRequest`.
+pub mod change_plugin_request {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Version {
+        Keep = 0,
+        /// The version before.
+        Previous = 1,
+        /// The version on trial, whatever its tally.
+        Trial = 2,
+        /// The version in force, without any on trial.
+        EndTrial = 3,
+    }
+    impl Version {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Keep => "KEEP",
+                Self::Previous => "PREVIOUS",
+                Self::Trial => "TRIAL",
+                Self::EndTrial => "END_TRIAL",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "KEEP" => Some(Self::Keep),
+                "PREVIOUS" => Some(Self::Previous),
+                "TRIAL" => Some(Self::Trial),
+                "END_TRIAL" => Some(Self::EndTrial),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemovePluginRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainDecisionRequest {
+    /// The number of a `PolicyDecided` row.
+    #[prost(uint64, tag = "1")]
+    pub decision: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Explanation {
+    /// The row as it was journaled, and the row of the event, as JSON.
+    #[prost(string, tag = "1")]
+    pub decision: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub event: ::prost::alloc::string::String,
+    /// As the policy was asked: JSON objects, and the text of its state.
+    #[prost(string, tag = "3")]
+    pub facts: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub settings: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub state: ::prost::alloc::string::String,
+    /// Verdicts as JSON, or why there were none, and the fuel that they took: of now.
+    #[prost(string, tag = "6")]
+    pub verdicts: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub unavailable: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "8")]
+    pub fuel: u64,
+    #[prost(string, tag = "9")]
+    pub state_after: ::prost::alloc::string::String,
+    /// Verdicts, state and fuel are those of the row.
+    #[prost(bool, tag = "10")]
+    pub same: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CheckPluginsRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CheckPluginsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub checks: ::prost::alloc::vec::Vec<PluginCheck>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PluginCheck {
+    #[prost(string, tag = "1")]
+    pub what: ::prost::alloc::string::String,
+    #[prost(bool, tag = "2")]
+    pub pass: bool,
+    /// What was found, and the next step if that isn't well.
+    #[prost(string, tag = "3")]
+    pub detail: ::prost::alloc::string::String,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum WhenLeft {
@@ -1499,6 +1793,157 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Takes a plugin, or says what it asks for. The first message is `about`, the component follows in pieces.
+        pub async fn install_plugin(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<
+                Message = super::InstallPluginRequest,
+            >,
+        ) -> std::result::Result<
+            tonic::Response<super::InstallPluginResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/InstallPlugin",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("clawker.admin.v1.AdminService", "InstallPlugin"),
+                );
+            self.inner.client_streaming(req, path, codec).await
+        }
+        pub async fn list_plugins(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPluginsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPluginsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/ListPlugins",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("clawker.admin.v1.AdminService", "ListPlugins"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes how an installed plugin is used.
+        pub async fn change_plugin(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangePluginRequest>,
+        ) -> std::result::Result<tonic::Response<super::PluginEntry>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/ChangePlugin",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("clawker.admin.v1.AdminService", "ChangePlugin"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn remove_plugin(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemovePluginRequest>,
+        ) -> std::result::Result<tonic::Response<super::Done>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/RemovePlugin",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("clawker.admin.v1.AdminService", "RemovePlugin"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Asks the policy of a decision again, and says whether it decides the same.
+        pub async fn explain_decision(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainDecisionRequest>,
+        ) -> std::result::Result<tonic::Response<super::Explanation>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/ExplainDecision",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("clawker.admin.v1.AdminService", "ExplainDecision"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Holds what is installed against its digests, keys and the file of trusted keys.
+        pub async fn check_plugins(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CheckPluginsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckPluginsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/clawker.admin.v1.AdminService/CheckPlugins",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("clawker.admin.v1.AdminService", "CheckPlugins"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Ends the control plane, after doing to the agents what is asked.
         pub async fn shutdown(
             &mut self,
@@ -1699,6 +2144,43 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::InstallFleetCertificateRequest>,
         ) -> std::result::Result<tonic::Response<super::Authority>, tonic::Status>;
+        /// Takes a plugin, or says what it asks for. The first message is `about`, the component follows in pieces.
+        async fn install_plugin(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::InstallPluginRequest>>,
+        ) -> std::result::Result<
+            tonic::Response<super::InstallPluginResponse>,
+            tonic::Status,
+        >;
+        async fn list_plugins(
+            &self,
+            request: tonic::Request<super::ListPluginsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPluginsResponse>,
+            tonic::Status,
+        >;
+        /// Changes how an installed plugin is used.
+        async fn change_plugin(
+            &self,
+            request: tonic::Request<super::ChangePluginRequest>,
+        ) -> std::result::Result<tonic::Response<super::PluginEntry>, tonic::Status>;
+        async fn remove_plugin(
+            &self,
+            request: tonic::Request<super::RemovePluginRequest>,
+        ) -> std::result::Result<tonic::Response<super::Done>, tonic::Status>;
+        /// Asks the policy of a decision again, and says whether it decides the same.
+        async fn explain_decision(
+            &self,
+            request: tonic::Request<super::ExplainDecisionRequest>,
+        ) -> std::result::Result<tonic::Response<super::Explanation>, tonic::Status>;
+        /// Holds what is installed against its digests, keys and the file of trusted keys.
+        async fn check_plugins(
+            &self,
+            request: tonic::Request<super::CheckPluginsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CheckPluginsResponse>,
+            tonic::Status,
+        >;
         /// Ends the control plane, after doing to the agents what is asked.
         async fn shutdown(
             &self,
@@ -2861,6 +3343,278 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = InstallFleetCertificateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/InstallPlugin" => {
+                    #[allow(non_camel_case_types)]
+                    struct InstallPluginSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ClientStreamingService<super::InstallPluginRequest>
+                    for InstallPluginSvc<T> {
+                        type Response = super::InstallPluginResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::InstallPluginRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::install_plugin(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = InstallPluginSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/ListPlugins" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPluginsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListPluginsRequest>
+                    for ListPluginsSvc<T> {
+                        type Response = super::ListPluginsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPluginsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_plugins(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPluginsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/ChangePlugin" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangePluginSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ChangePluginRequest>
+                    for ChangePluginSvc<T> {
+                        type Response = super::PluginEntry;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangePluginRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::change_plugin(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangePluginSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/RemovePlugin" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemovePluginSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RemovePluginRequest>
+                    for RemovePluginSvc<T> {
+                        type Response = super::Done;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemovePluginRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::remove_plugin(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemovePluginSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/ExplainDecision" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainDecisionSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ExplainDecisionRequest>
+                    for ExplainDecisionSvc<T> {
+                        type Response = super::Explanation;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainDecisionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::explain_decision(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainDecisionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/clawker.admin.v1.AdminService/CheckPlugins" => {
+                    #[allow(non_camel_case_types)]
+                    struct CheckPluginsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::CheckPluginsRequest>
+                    for CheckPluginsSvc<T> {
+                        type Response = super::CheckPluginsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CheckPluginsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::check_plugins(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CheckPluginsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

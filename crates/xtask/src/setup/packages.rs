@@ -13,6 +13,9 @@ use crate::project::which;
 use crate::run;
 use crate::say::{say, timed};
 
+/// A test starts it on a port of its own. Its package would start it too, for everybody, on every address.
+const REGISTRY: &str = "docker-registry";
+
 /// What is missing, as apt knows it, and what only rustup can add.
 pub struct Missing {
     packages: Vec<&'static str>,
@@ -29,7 +32,7 @@ impl Missing {
 
 pub fn missing(api: &Api, guests: &GuestToolchain) -> Missing {
     // Each package with what it is needed for.
-    let needed: [(&'static str, bool); 10] = [
+    let needed: [(&'static str, bool); 11] = [
         ("docker.io", which("dockerd").is_some() || api.answers()),
         ("iptables", which("iptables").is_some()),
         ("iproute2", which("ip").is_some()),
@@ -41,6 +44,8 @@ pub fn missing(api: &Api, guests: &GuestToolchain) -> Missing {
         // The peers of tests/peers.
         ("tini", which("tini").is_some()),
         ("dumb-init", which("dumb-init").is_some()),
+        // What plugins are fetched from in crates/plugin-source.
+        (REGISTRY, which(REGISTRY).is_some()),
     ];
     let mut packages: Vec<&'static str> = needed
         .into_iter()
@@ -74,6 +79,9 @@ pub fn commands(missing: &Missing, sudo: &str) -> Vec<String> {
     if !missing.packages.is_empty() {
         if apt_serves_this_system() {
             commands.push(format!("{sudo}apt-get update"));
+            if starts_a_registry(missing) {
+                commands.push(format!("{sudo}systemctl mask {REGISTRY}.service"));
+            }
             commands.push(format!(
                 "{sudo}apt-get install -y --no-install-recommends {}",
                 missing.packages.join(" ")
@@ -106,6 +114,9 @@ pub fn install(missing: &Missing) -> Result<()> {
         if missing.packages.iter().any(|package| !known(package)) {
             update()?;
         }
+        if starts_a_registry(missing) {
+            run::ok(quiet("systemctl").args(["mask", &format!("{REGISTRY}.service")]))?;
+        }
         timed("setup", "installing", || {
             let first = run::ok(&mut apt(missing));
             // A package list that is older than the mirror names files that are gone.
@@ -124,6 +135,11 @@ pub fn install(missing: &Missing) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Whether the registry's service would run from then on.
+fn starts_a_registry(missing: &Missing) -> bool {
+    missing.packages.contains(&REGISTRY) && Path::new("/run/systemd/system").is_dir()
 }
 
 /// Reads the package lists, once.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use clawker_control_plane::config::{Config, PolicyConfig};
 use clawker_control_plane::containment::{self, Deps, Handle, Kernel, Reach, Target, View};
 use clawker_control_plane::core::Board;
-use clawker_control_plane::plugins::Plugins;
+use clawker_control_plane::plugins::{Keys, Plugins};
 use clawker_model::event::ContainerOom;
 use clawker_model::{Action, ContainerId, Containment, Event, FullName, NetworkState, ProcessState};
 use clawker_netfilter::Netfilter;
@@ -50,15 +50,18 @@ impl Rig {
                 fail_mode: "open".into(),
                 mode: "enforce".into(),
             }],
+            state_dir: state.path().to_owned(),
             ..Config::default()
         };
-        let plugins = Plugins::load(&config, &bins::libexec()?)?;
+        let plugins = Plugins::load(&config, &bins::libexec()?, Keys::of(&store))?;
+        let (promotions, _) = tokio::sync::mpsc::unbounded_channel();
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let handle = containment::spawn(Deps {
             store: store.clone(),
             netfilter: Netfilter::start()?,
+            policies: plugins.policies()?,
             host: plugins.host,
-            policies: plugins.policies,
+            promotions,
             board: Arc::new(Board::new(store.clone())),
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),

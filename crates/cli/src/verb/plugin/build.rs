@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
-use clawker_plugin_kit::{Sandbox, build};
+use clawker_plugin_kit::{Sandbox, build, sign};
 
-use super::blocking;
+use super::{blocking, existing_key};
 use crate::error::CommandError;
 use crate::term::Term;
 use crate::text::plain;
@@ -11,7 +11,7 @@ use crate::text::plain;
 ///
 /// Compiles it for WebAssembly and makes a component of it. The same sources and the same compiler give the same bytes
 /// wherever the project lies. What comes out is loaded once, in the sandbox that a control plane has, so that a
-/// component which no host would take is refused here.
+/// component which no host would take is refused here. It is signed with this machine's development key, if there is one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -35,13 +35,16 @@ pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
         locked: args.locked,
         quiet: term.settings.quiet || term.settings.json,
     };
-    let (dir, out) = (args.dir, args.out);
+    let (dir, out, own) = (args.dir, args.out, existing_key(term));
     let built = blocking(move || {
         let built = build::project(&dir, options)?;
         let sandbox = Sandbox::load(&built.bytes)?;
         let file = out.unwrap_or_else(|| dir.join(format!("{}.wasm", built.name)));
         let file = file.strip_prefix(".").map(Path::to_owned).unwrap_or(file);
         build::write(&file, &built.bytes)?;
+        if let Some(own) = own {
+            sign::write(&file, &sandbox.plugin, &sign::secret_key(&own)?)?;
+        }
         Ok((file, sandbox, built))
     });
     let (file, sandbox, built) = built.await?;

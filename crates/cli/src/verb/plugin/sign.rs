@@ -25,17 +25,17 @@ pub struct Args {
 }
 
 pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
-    let own = match args.key {
+    let own = match &args.key {
         Some(_) => None,
-        None => Some(development_key()?),
+        None => Some(development_key(term)?),
     };
     let (signed, made) = blocking(move || {
         let (key, made) = match (args.key, own) {
-            (Some(key), _) => (key, None),
+            (Some(key), _) => (sign::secret_key(&key)?, None),
             (None, own) => {
                 let own = own.unwrap_or_default();
-                let (_, made) = sign::development_key(&own)?;
-                (own.clone(), made.then_some(own))
+                let (key, made) = sign::development_key(&own)?;
+                (key, made.then_some(own))
             }
         };
         Ok((sign::sign(&args.file, &key)?, made))

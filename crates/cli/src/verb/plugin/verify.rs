@@ -29,12 +29,12 @@ pub struct Args {
 pub async fn run(args: Args, term: &mut Term) -> Result<u8, CommandError> {
     let own = match args.key {
         Some(_) => None,
-        None => Some(development_key()?),
+        None => Some(development_key(term)?),
     };
     let (signature, by) = blocking(move || {
         let by = match (&args.key, own) {
             (Some(key), _) => sign::public_key(key)?,
-            (None, own) => sign::own_public_key(&own.unwrap_or_default())?,
+            (None, own) => sign::secret_key(&own.unwrap_or_default())?.public(),
         };
         Ok((sign::verify(&args.file, args.signature.as_deref(), &by)?, by))
     })

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use clawker_model::event::{InitEffectDone, InitEffectIntended, InitFailure};
-use clawker_model::{AgentSpec, Effect, EffectNote, EffectResult, Piece, Step};
+use clawker_model::{AgentSpec, Effect, EffectNote, EffectResult, Step};
 use clawker_plugin_host::{Plugin, StepCall, StepContext, StepTurn, note, note_result};
 use tokio::time::{Duration, Instant};
 
@@ -206,18 +206,12 @@ impl Running<'_> {
         format!("{}/{n}", self.key)
     }
 
-    /// A secret in it that the step's settings don't name. The plugin's host has looked already; what it says is not
-    /// taken on trust.
+    /// What of it the plugin wasn't granted, or a secret that the step's settings don't name. The plugin's host has looked
+    /// for that already; what it says is not taken on trust.
     fn ungranted(&self, effect: &Effect) -> Option<String> {
-        let pieces = match effect {
-            Effect::Exec { stdin, .. } => stdin,
-            Effect::WriteFile { content, .. } => content,
-            Effect::ReadFile { .. } => return None,
-        };
-        pieces.iter().find_map(|piece| match piece {
-            Piece::Secret { name, .. } if !self.step.secrets.contains(name) => Some(format!("secret `{name}`")),
-            _ => None,
-        })
+        let foreign = effect.foreign_secret(&self.step.secrets);
+        let foreign = foreign.map(|name| format!("secret `{name}`"));
+        foreign.or_else(|| self.ctx.core.plugins.ungranted(&self.step.name, effect))
     }
 
     fn denied(&self, what: &str) -> StepFailed {

@@ -1,4 +1,4 @@
-//! A stand-in for an agent: an init, a process in its `agent` cgroup, a network namespace; and a scripted judge.
+//! A stand-in for an agent: an init, a process in its `agent` cgroup, a network namespace.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use clawker_model::event::{AgentCreated, AgentCreating, Cause};
-use clawker_model::{Action, ContainerId, Event, FullName, PluginDigest, Row, RunId, Verdict};
+use clawker_model::{Action, ContainerId, Event, FullName, Row, RunId};
 use clawker_netfilter::Netfilter;
-use clawker_plugin_host::{Facts, PolicyReply, Unavailable, Window};
 use clawker_proc::cgroup::{AgentCgroup, ContainerCgroup, Version, version};
 use clawker_proc::pidfd::PidFd;
 use clawker_store::Store;
@@ -18,80 +17,15 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::super::policies::{FailMode, Judge, Mode, Rule};
+use super::super::policies::Rule;
 use super::super::task::Parts;
-use super::super::{ContainError, Handle, Kernel, Outcome, Reach, Target, View, spawn_with};
+use super::super::{
+    Command, ContainError, Handle, Kernel, Outcome, Promotion, Reach, Standing, Target, View, spawn_with,
+};
 use super::SOON;
 use super::kernel::{ip, netns, processes, spec};
+use super::script::{Script, scripted};
 use crate::core::Board;
-
-type Answer = Result<PolicyReply, Unavailable>;
-type Line = dyn Fn(usize, &Row, &Facts, &str) -> Answer + Send + Sync;
-
-/// A judge that answers by a function, and counts how often it was asked.
-#[derive(Clone)]
-pub struct Script {
-    line: Arc<Line>,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Script {
-    pub fn new(line: impl Fn(usize, &Row, &Facts, &str) -> Answer + Send + Sync + 'static) -> Self {
-        Self {
-            line: Arc::new(line),
-            asked: Arc::default(),
-        }
-    }
-
-    pub fn silent() -> Self {
-        Self::new(|_, _, _, _| Err(Unavailable::Missing))
-    }
-
-    pub fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-}
-
-impl Judge for Script {
-    fn judge(&self, rule: usize, row: &Row, facts: Facts, state: String) -> Answer {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        (self.line)(rule, row, &facts, &state)
-    }
-}
-
-pub fn reply(actions: Vec<Action>, state: &str) -> PolicyReply {
-    let verdict = |action| Verdict {
-        action,
-        reason: "scripted".into(),
-    };
-    let verdicts = actions.into_iter().map(verdict).collect();
-    PolicyReply {
-        verdicts,
-        state: state.into(),
-        fuel: 1,
-        micros: 1,
-    }
-}
-
-/// A closed, enforced policy with a window of ten minutes on each of its events.
-pub fn policy(name: &str, events: &[&str]) -> Rule {
-    Rule {
-        name: name.into(),
-        digest: PluginDigest::parse(&"ab".repeat(32)).expect("digest"),
-        events: events.iter().map(ToString::to_string).collect(),
-        windows: events
-            .iter()
-            .take(16)
-            .map(|kind| Window {
-                kind: kind.to_string(),
-                seconds: 600,
-            })
-            .collect(),
-        fallback: Action::LockNetwork,
-        fail_mode: FailMode::Closed,
-        mode: Mode::Enforce,
-    }
-}
 
 pub struct Host {
     pub handle: Handle,
@@ -103,6 +37,7 @@ pub struct Host {
     netns: std_mpsc::Sender<Box<dyn FnOnce() + Send>>,
     cgroup: String,
     shutdown: CancellationToken,
+    pub promoted: tokio::sync::mpsc::UnboundedReceiver<Promotion>,
     reapers: Mutex<Vec<std::thread::JoinHandle<()>>>,
     _state: tempfile::TempDir,
 }
@@ -148,12 +83,13 @@ impl Host {
         let cgroup = format!("/clawker-cp-test-{}-{}", std::process::id(), number());
         fs::create_dir(format!("/sys/fs/cgroup/freezer{cgroup}")).expect("cgroup");
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (promotions, promoted) = tokio::sync::mpsc::unbounded_channel();
         let parts = Parts {
             store: store.clone(),
             netfilter: Netfilter::start().expect("this kernel can"),
             board: Arc::new(Board::new(store.clone())),
-            rules,
-            judge: Arc::new(script),
+            rules: scripted(rules, &script),
+            promotions,
             shutdown: shutdown.clone(),
         };
         let handle = spawn_with(parts, &tasks);
@@ -169,6 +105,7 @@ impl Host {
             netns: netns(),
             cgroup,
             shutdown,
+            promoted,
             reapers,
             _state: state,
         };
@@ -222,6 +159,13 @@ impl Host {
         }
     }
 
+    /// Other policies, answered for by the script.
+    pub async fn replace(&self, rules: Vec<Rule>, script: &Script) {
+        let rules = scripted(rules, script);
+        let replaced = self.handle.ask(|reply| Command::Replace { rules, reply }).await;
+        replaced.expect("replaced");
+    }
+
     pub async fn append(&self, event: impl Into<Event>) -> u64 {
         self.store.append(Some(&self.agent), event).await.expect("row").seq
     }
@@ -253,12 +197,29 @@ impl Host {
         assert!(waited.is_ok(), "it stays {:?}", self.view());
     }
 
+    pub async fn standings(&self) -> Vec<Standing> {
+        self.handle.standings().await.expect("it lives")
+    }
+
+    pub async fn until_standing(&self, condition: impl Fn(&[Standing]) -> bool) {
+        let end = Instant::now() + SOON;
+        while !condition(&self.standings().await) {
+            assert!(Instant::now() < end, "it stays {:?}", self.standings().await);
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The first row of which `of` says something, waiting for it.
     pub async fn row<T>(&self, of: impl Fn(&Row) -> Option<T>) -> T {
+        self.nth_row(0, of).await
+    }
+
+    /// The nth of them, counted from 0.
+    pub async fn nth_row<T>(&self, n: usize, of: impl Fn(&Row) -> Option<T>) -> T {
         let end = Instant::now() + SOON;
         loop {
             let rows = self.store.rows(0, 1000, None, None).await.expect("rows");
-            if let Some(found) = rows.iter().find_map(&of) {
+            if let Some(found) = rows.iter().filter_map(&of).nth(n) {
                 return found;
             }
             assert!(Instant::now() < end, "no such row in {:?}", self.kinds().await);

@@ -7,7 +7,8 @@ use clawker_model::{Action, Event, NetworkState};
 use clawker_plugin_host::Unavailable;
 use tokio::sync::Semaphore;
 
-use super::host::{Host, Script, policy, reply};
+use super::host::Host;
+use super::script::{Script, policy, reply};
 use crate::containment::policies::{FailMode, Mode};
 
 fn oom(host: &Host) -> ContainerOom {

@@ -1,8 +1,8 @@
 //! The control plane's lives, its subsystems and plugins.
 
 use clawker_model::event::{
-    ControlPlaneStarted, ControlPlaneStopping, PluginInstalled, PluginQuarantined, ReapDegraded, RebuildBegun,
-    StoreRebuilt, SubsystemDegraded, SubsystemRecovered,
+    ControlPlaneStarted, ControlPlaneStopping, PluginInstalled, PluginPromoted, PluginQuarantined, PluginRemoved,
+    PolicyLoaded, PolicyUnloaded, ReapDegraded, RebuildBegun, StoreRebuilt, SubsystemDegraded, SubsystemRecovered,
 };
 
 use super::super::host::{Degraded, Plugin};
@@ -80,6 +80,37 @@ impl Apply for PluginInstalled {
             quarantined: None,
         };
         world.host.plugins.insert(self.name.clone(), plugin);
+    }
+}
+
+impl Apply for PluginRemoved {
+    fn apply(&self, _: About<'_>, world: &mut Worldview) {
+        world.host.plugins.remove(&self.name);
+    }
+}
+
+impl Apply for PluginPromoted {
+    fn apply(&self, _: About<'_>, world: &mut Worldview) {
+        if let Some(plugin) = world.host.plugins.get_mut(&self.name) {
+            plugin.digest.clone_from(&self.to);
+        }
+    }
+}
+
+impl Apply for PolicyLoaded {
+    fn apply(&self, _: About<'_>, world: &mut Worldview) {
+        let plugin = Plugin {
+            digest: self.digest.clone(),
+            kind: "policy".to_owned(),
+            quarantined: None,
+        };
+        world.host.plugins.insert(self.policy.clone(), plugin);
+    }
+}
+
+impl Apply for PolicyUnloaded {
+    fn apply(&self, _: About<'_>, world: &mut Worldview) {
+        world.host.plugins.remove(&self.policy);
     }
 }
 
