@@ -42,6 +42,6 @@ pub use limits::{Limits, Wanted};
 pub use note::{note, note_result};
 pub use plugin::{Kind, Plugin, Window};
 pub use policy::{Facts, PolicyCall, PolicyHost, PolicyReply, WindowCount, is_offered};
-pub use settings::{SettingsError, check_settings, check_settings_against, secrets_named};
+pub use settings::{SettingsError, check_settings, check_settings_against, secrets_named, with_version};
 pub use step::{StepCall, StepContext, StepTurn};
 pub use windows::Windows;

@@ -85,6 +85,23 @@ pub fn check_settings_against(name: &str, schema: &str, settings: &str) -> Resul
     schema::check(&schema, &given).map_err(|problem| problem.of(plugin()))
 }
 
+/// Settings as they are kept: with the version that the plugin has now, so that a later one knows what it migrates.
+/// Without keys, or for a plugin that doesn't count versions, they are as given.
+pub fn with_version(plugin: &Plugin, settings: &str) -> String {
+    versioned(&plugin.settings_schema, settings)
+}
+
+fn versioned(schema: &str, settings: &str) -> String {
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+    match (schema["x-version"].as_u64(), serde_json::from_str(settings)) {
+        (Some(version), Ok(Value::Object(mut fields))) if !fields.is_empty() && !fields.contains_key(VERSION_KEY) => {
+            fields.insert(VERSION_KEY.into(), version.into());
+            Value::Object(fields).to_string()
+        }
+        _ => settings.to_owned(),
+    }
+}
+
 /// The secrets that settings name: every string whose schema has `"format": "secret-name"`, at any depth of
 /// `properties`, `additionalProperties` and `items`. By naming one the operator grants it to the step.
 pub fn secrets_named(plugin: &Plugin, settings: &str) -> Vec<String> {
@@ -173,6 +190,16 @@ mod tests {
         }
         let unversioned = r#"{"type":"object","additionalProperties":false}"#;
         assert!(check_settings_against("p", unversioned, r#"{"$version":1}"#).is_err());
+    }
+
+    #[test]
+    fn settings_are_kept_with_the_version_that_they_are_of() {
+        let schema = r#"{"x-version":2}"#;
+        assert_eq!(versioned(schema, r#"{"a":1}"#), r#"{"$version":2,"a":1}"#);
+        for kept in [r#"{"$version":1,"a":1}"#, "{}", "[]", "x"] {
+            assert_eq!(versioned(schema, kept), kept);
+        }
+        assert_eq!(versioned("{}", r#"{"a":1}"#), r#"{"a":1}"#);
     }
 
     #[test]

@@ -92,7 +92,8 @@ pub async fn change(
         }
         usage.check(&entry.name, entry.kind)?;
         other_version(&mut entry, version)?;
-        if let Some(settings) = &usage.settings {
+        let given = usage.settings.clone();
+        if let Some(settings) = &given {
             entry.pin.settings.clone_from(settings);
         }
         usage.put(&mut entry);
@@ -102,6 +103,9 @@ pub async fn change(
             installed.load(&entry, &trust, &plugins.host);
             if let Some(plugin) = installed.held(&entry.pin.digest) {
                 super::fits(&plugin, &entry.pin.settings)?;
+                if let Some(given) = &given {
+                    entry.pin.settings = clawker_plugin_host::with_version(&plugin, given);
+                }
             }
         }
         let new = entry.clone();

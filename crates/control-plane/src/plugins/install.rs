@@ -259,6 +259,7 @@ impl Plugins {
             name: manifest.name.clone(),
             problem: error.to_string(),
         })?;
+        let settings = clawker_plugin_host::with_version(plugin, &settings);
         // What it doesn't ask for it isn't granted, whatever was before.
         let granted: Grants = examined
             .asked
