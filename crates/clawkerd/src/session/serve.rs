@@ -101,10 +101,12 @@ pub struct Sessions {
     hub: Arc<Hub>,
     tasks: JoinSet<()>,
     current: Current,
-    /// Oldest first.
-    shaking: VecDeque<(u64, OwnedFd)>,
+    shaking: Shaking,
     newest: u64,
 }
+
+/// Connections that may become the session, oldest first: one takes itself out when it ends.
+type Shaking = Arc<Mutex<VecDeque<(u64, OwnedFd)>>>;
 
 /// Number and socket of the session.
 type Current = Arc<Mutex<Option<(u64, OwnedFd)>>>;
@@ -115,7 +117,7 @@ impl Sessions {
             hub,
             tasks: JoinSet::new(),
             current: Current::default(),
-            shaking: VecDeque::new(),
+            shaking: Shaking::default(),
             newest: 0,
         }
     }
@@ -130,10 +132,10 @@ impl Sessions {
         };
         let socket = fds.first().and_then(|socket| socket.try_clone().ok());
         if let Some(socket) = fds.first().and_then(|socket| socket.try_clone().ok()) {
-            self.shaking.push_back((candidate.number, socket));
+            lock(&self.shaking).push_back((candidate.number, socket));
         }
         self.forget_oldest();
-        let hub = Arc::clone(&self.hub);
+        let (hub, shaking) = (Arc::clone(&self.hub), Arc::clone(&self.shaking));
         self.tasks.spawn(async move {
             if let Err(error) = serve(&hub, fds, &candidate).await {
                 eprintln!("clawkerd: session: {error}");
@@ -142,6 +144,7 @@ impl Sessions {
             if let Some(socket) = socket {
                 let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Both);
             }
+            lock(&shaking).retain(|(number, _)| *number != candidate.number);
             // Beside another that goes on, this one says nothing.
             if candidate.leave() {
                 hub.send(ToInit::SessionLost);
@@ -150,17 +153,21 @@ impl Sessions {
     }
 
     fn forget_oldest(&mut self) {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = current.as_ref().map(|(number, _)| *number);
+        let session = lock(&self.current).as_ref().map(|(number, _)| *number);
+        let mut shaking = lock(&self.shaking);
         // What is older can't become the session any more, and has a deadline of its own.
-        self.shaking
-            .retain(|(number, _)| session.is_none_or(|session| *number > session));
-        while self.shaking.len() > MAX_HANDSHAKES {
-            if let Some((_, oldest)) = self.shaking.pop_front() {
+        shaking.retain(|(number, _)| session.is_none_or(|session| *number > session));
+        while shaking.len() > MAX_HANDSHAKES {
+            if let Some((_, oldest)) = shaking.pop_front() {
                 let _ = rustix::net::shutdown(&oldest, rustix::net::Shutdown::Both);
             }
         }
     }
+}
+
+// Each change under these locks is complete in itself.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection, which may become the session.
