@@ -235,10 +235,18 @@ async fn go_on(
 ) -> Result<Begun, Fault> {
     let name = &found.name;
     let session = tokio::time::timeout(RECONNECT, agent.until_session()).await;
+    // Agents are left when the control plane ends: that says nothing of theirs.
+    let stopping = || core.shutdown.is_cancelled();
+    if stopping() {
+        return Err(Fault::stopping());
+    }
     let session = match (session, known.exited) {
         (Ok(Some(session)), exited) if session.knows(&spec.exec_id) => {
             let attached = attach(agent, spec, &session.init_life()).await;
-            let handle = attached.map_err(|error| refused(error, &known.argv, name))?;
+            let handle = attached.map_err(|error| match stopping() {
+                true => Fault::stopping(),
+                false => refused(error, &known.argv, name),
+            })?;
             let noted = exited.is_some();
             return Ok(Begun::Running { handle, noted });
         }
