@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use clawker_model::{OnFailure, When};
 use serde::Deserialize;
 
+use crate::containment::{FALLBACKS, FailMode, Mode};
+
 pub use engine::{EngineConfig, Transport};
 pub use plugins::PluginsConfig;
 pub use project::{ProjectConfig, ProjectKey};
@@ -290,13 +292,9 @@ impl Config {
             ));
         }
         for policy in &self.policies {
-            one_of("policies.fail_mode", &policy.fail_mode, &["closed", "open", "last"])?;
-            one_of("policies.mode", &policy.mode, &["enforce", "monitor"])?;
-            one_of(
-                "policies.fallback",
-                &policy.fallback,
-                &["observe", "alert", "lock-network", "freeze", "stop", "kill"],
-            )?;
+            one_of("policies.fail_mode", &policy.fail_mode, &FailMode::WORDS)?;
+            one_of("policies.mode", &policy.mode, &Mode::WORDS)?;
+            one_of("policies.fallback", &policy.fallback, &FALLBACKS)?;
         }
         for step in &self.plan {
             if !(1..=3600).contains(&step.timeout) {

@@ -32,18 +32,20 @@ pub struct Row {
 }
 
 /// What a policy was told beside the event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DecisionFacts {
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
     /// In the order of the policy's windows.
-    pub counts: Vec<WindowFact>,
+    pub counts: Vec<WindowCount>,
+    /// All that is asked for the agent now, whoever asked.
     pub containment: Containment,
 }
 
-/// What was counted in a window of a policy's.
+/// A window that a policy declared, and what was counted in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WindowFact {
+pub struct WindowCount {
     pub kind: String,
     pub seconds: u32,
+    /// Events of this agent within the window, the one being evaluated included.
     pub count: u64,
 }
 
@@ -250,7 +252,7 @@ events! {
         state: String,
         /// What it was told beside the event; rows of before don't say.
         #[serde(default)]
-        facts: Option<DecisionFacts>,
+        facts: Option<Facts>,
     }
     /// A policy is asked from now on, by this code and with these settings.
     PolicyLoaded {

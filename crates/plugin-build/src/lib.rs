@@ -18,7 +18,17 @@ mod toolchain;
 use std::path::{Path, PathBuf};
 
 pub use rustc::{guest_linker, host_triple, sysroot};
-pub use toolchain::Toolchain;
+pub use toolchain::{Toolchain, cargo};
+
+/// A program on PATH, or in one of these folders.
+pub fn which<'a>(name: &str, also: impl IntoIterator<Item = &'a str>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let also = also.into_iter().map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(also)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
 
 /// What guests are compiled for.
 pub const TARGET: &str = "wasm32-unknown-unknown";

@@ -76,13 +76,7 @@ impl Toolchain {
 
     fn cargo(&self, work: &Work, verb: &str) -> Command {
         let mut cargo = match self {
-            Self::Own { .. } => {
-                let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-                forget(&mut cargo, |name| {
-                    name.starts_with("CARGO_PKG_") || LEAKED.contains(&name)
-                });
-                cargo
-            }
+            Self::Own { .. } => cargo(),
             Self::Debian { linker } => {
                 let mut cargo = Command::new("/usr/bin/cargo");
                 forget(&mut cargo, |name| {
@@ -141,6 +135,15 @@ impl Toolchain {
         }
         Ok(flags)
     }
+}
+
+/// The cargo in use, without what `cargo run` tells its child.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    forget(&mut cargo, |name| {
+        name.starts_with("CARGO_PKG_") || LEAKED.contains(&name)
+    });
+    cargo
 }
 
 /// Takes what is in our environment for another out of the command's.

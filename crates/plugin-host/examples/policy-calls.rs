@@ -119,7 +119,7 @@ fn ask(host: &dyn PolicyHost, plugin: &Arc<Plugin>, row: &Row, state: String) ->
         count: 2,
     };
     let facts = Facts {
-        windows: plugin.windows.iter().map(count).collect(),
+        counts: plugin.windows.iter().map(count).collect(),
         ..Facts::default()
     };
     let call = PolicyCall {

@@ -34,6 +34,7 @@ pub mod worker;
 
 mod bindings;
 
+pub use clawker_model::event::{Facts, WindowCount};
 pub use digest::{DigestsError, digest, parse_digests};
 pub use engine::Host;
 pub use error::{Error, LoadError, Unavailable};
@@ -41,7 +42,7 @@ pub use inspect::{Form, inspect};
 pub use limits::{Limits, Wanted};
 pub use note::{note, note_result};
 pub use plugin::{Kind, Plugin, Window};
-pub use policy::{Facts, PolicyCall, PolicyHost, PolicyReply, WindowCount, is_offered};
+pub use policy::{PolicyCall, PolicyHost, PolicyReply, is_offered};
 pub use settings::{SettingsError, check_settings, check_settings_against, secrets_named, with_version};
 pub use step::{StepCall, StepContext, StepTurn};
 pub use windows::Windows;

@@ -20,6 +20,15 @@ pub enum Kind {
     Policy,
 }
 
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Policy => "policy",
+        }
+    }
+}
+
 /// Events of one kind that the host counts for a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct Window {

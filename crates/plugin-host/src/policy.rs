@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use clawker_model::{Action, Containment, EgressRule, Row, Verdict};
+use clawker_model::event::{Facts, WindowCount};
+use clawker_model::{Action, EgressRule, Row, Verdict};
 
 use crate::bindings::policy::clawker::plugin::policy_types as wit;
 use crate::engine::unavailable;
@@ -49,24 +50,6 @@ pub struct PolicyCall<'a> {
     pub facts: Facts,
     /// What the policy left for this agent after its last decision; empty at first.
     pub state: String,
-}
-
-/// What the host knows beside the event.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// In the order of [`Plugin::windows`].
-    pub windows: Vec<WindowCount>,
-    /// All that is asked for the agent now, whoever asked.
-    pub containment: Containment,
-}
-
-/// A window that the policy declared, and what was counted in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WindowCount {
-    pub kind: String,
-    pub seconds: u32,
-    /// Events of this agent within the window, the one being evaluated included.
-    pub count: u64,
 }
 
 /// What the policy answered, within bounds.
@@ -151,7 +134,7 @@ pub(crate) fn facts(facts: &Facts) -> Result<wit::Facts, Unavailable> {
         count: w.count,
     };
     Ok(wit::Facts {
-        counts: facts.windows.iter().map(count).collect(),
+        counts: facts.counts.iter().map(count).collect(),
         containment: serde_json::to_string(&facts.containment)
             .map_err(|error| Unavailable::BadOutput(format!("the containment as JSON: {error}")))?,
     })

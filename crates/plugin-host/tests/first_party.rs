@@ -39,7 +39,7 @@ fn evaluate(
         ..Containment::default()
     };
     let facts = Facts {
-        windows: windows.collect(),
+        counts: windows.collect(),
         containment,
     };
     host.evaluate(&PolicyCall {

@@ -57,7 +57,7 @@ fn ask_by(
         settings: settings.into(),
         row: &guests::denied(),
         facts: Facts {
-            windows: vec![count("EgressDenied", denied), count("ContainerOom", 0)],
+            counts: vec![count("EgressDenied", denied), count("ContainerOom", 0)],
             ..Facts::default()
         },
         state: String::new(),

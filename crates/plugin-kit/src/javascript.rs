@@ -4,11 +4,12 @@
 //! features are off, so the component imports nothing of WASI.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::Error;
 use crate::error::{place, read_bytes};
-use crate::project::{PluginToml, on_path};
+use crate::project::PluginToml;
+use crate::tool::{on_path, run};
 
 /// Below `node_modules`.
 const PACKAGE: &str = "@bytecodealliance/componentize-js";
@@ -30,22 +31,8 @@ pub fn build(dir: &Path, said: &PluginToml, quiet: bool) -> Result<Vec<u8>, Erro
     let module = format!("export const NAME = '{name}';\nexport const VERSION = '{version}';\n");
     place(&built.join("about.js"), module.as_bytes())?;
     let mut command = Command::new(node);
-    command
-        .current_dir(&dir)
-        .arg("sdk/build.mjs")
-        .stdin(Stdio::null())
-        // Results are our stdout's.
-        .stdout(if quiet { Stdio::null() } else { std::io::stderr().into() });
-    let ended = command.status().map_err(|error| Error::Io {
-        doing: "starting node".into(),
-        error,
-    })?;
-    if !ended.success() {
-        return Err(Error::Cargo {
-            what: "node sdk/build.mjs".to_owned(),
-            how: ended.to_string(),
-        });
-    }
+    command.current_dir(&dir).arg("sdk/build.mjs");
+    run(&mut command, "node sdk/build.mjs", quiet)?;
     read_bytes(
         &built.join("app.wasm"),
         clawker_plugin_host::limits::MAX_COMPONENT as u64,

@@ -21,6 +21,7 @@ pub mod rust;
 pub mod sandbox;
 pub mod sign;
 pub mod template;
+mod tool;
 pub mod words;
 
 pub use clawker_plugin_build::Error as BuildError;

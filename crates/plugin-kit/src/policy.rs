@@ -59,7 +59,7 @@ impl<'a> Watch<'a> {
             settings: self.settings.clone(),
             row,
             facts: Facts {
-                windows: self.windows.at(row, &self.sandbox.plugin.windows),
+                counts: self.windows.at(row, &self.sandbox.plugin.windows),
                 containment: containment.clone(),
             },
             state: self.states.get(&agent).cloned().unwrap_or_default(),

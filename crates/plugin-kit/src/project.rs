@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde::Deserialize;
 
@@ -39,7 +39,6 @@ pub struct About {
     pub description: String,
     pub license: Option<String>,
     pub homepage: Option<String>,
-    pub settings_version: Option<u32>,
 }
 
 /// What a plugin is written in.
@@ -124,13 +123,6 @@ impl PluginToml {
     }
 }
 
-/// A program on the path.
-pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let anywhere = std::env::split_paths(&path).map(|folder| folder.join(name));
-    anywhere.into_iter().find(|program| program.is_file())
-}
-
 /// What cargo says of the package in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
@@ -154,7 +146,7 @@ impl Package {
             });
         }
         let manifest = manifest.canonicalize().map_err(Error::io("finding", &manifest))?;
-        let out = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let out = clawker_plugin_build::cargo()
             .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
             .arg(&manifest)
             .stdin(Stdio::null())

@@ -4,11 +4,12 @@
 //! differ, because the interpreter draws random numbers while the snapshot is taken; the digest says which build it is.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::Error;
 use crate::error::{place, read_bytes};
-use crate::project::{PluginToml, on_path};
+use crate::project::PluginToml;
+use crate::tool::{on_path, run};
 
 /// The version that templates name and that was tried.
 pub const COMPONENTIZE_PY: &str = "0.25.1";
@@ -37,20 +38,8 @@ pub fn build(dir: &Path, said: &PluginToml, quiet: bool) -> Result<Vec<u8>, Erro
         .current_dir(dir)
         .args(["-d", "wit", "-w", "policy", "componentize", "--stub-wasi"])
         .args(["-p", ".", "-p", "build", "app", "-o", "build/app.wasm"])
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::null())
-        // Results are our stdout's.
-        .stdout(if quiet { Stdio::null() } else { std::io::stderr().into() });
-    let ended = command.status().map_err(|error| Error::Io {
-        doing: format!("starting {TOOL}"),
-        error,
-    })?;
-    if !ended.success() {
-        return Err(Error::Cargo {
-            what: TOOL.to_owned(),
-            how: ended.to_string(),
-        });
-    }
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    run(&mut command, TOOL, quiet)?;
     read_bytes(&out, clawker_plugin_host::limits::MAX_COMPONENT as u64)
 }
 

@@ -1,12 +1,13 @@
 //! A Rust project into a component.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use clawker_plugin_build::{Toolchain, Work, component};
 
 use crate::Error;
 use crate::project::Package;
+use crate::tool::run;
 
 /// How to build.
 #[derive(Debug, Clone, Copy, Default)]
@@ -29,21 +30,12 @@ pub fn build(dir: &Path, package: &Package, options: Options) -> Result<Vec<u8>,
         locked: options.locked,
         quiet: options.quiet,
     };
-    Toolchain::find()?.compile(&work, run)?;
+    Toolchain::find()?.compile(&work, cargo)?;
     Ok(component(&work.module(&package.library))?)
 }
 
-fn run(command: &mut Command) -> Result<(), Error> {
+fn cargo(command: &mut Command) -> Result<(), Error> {
     let what = "cargo ".to_owned() + &command.get_args().next().unwrap_or_default().to_string_lossy();
-    // Results are our stdout's.
-    let status = command.stdin(Stdio::null()).stdout(std::io::stderr()).status();
-    let status = status.map_err(|error| Error::Io {
-        doing: format!("starting `{what}` (is Rust installed?)"),
-        error,
-    })?;
-    if !status.success() {
-        let how = status.to_string();
-        return Err(Error::Cargo { what, how });
-    }
-    Ok(())
+    // What it says while it is quiet is an error.
+    run(command, &what, false)
 }

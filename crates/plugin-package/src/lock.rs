@@ -91,13 +91,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The components that it needs.
-    pub fn digests(&self) -> impl Iterator<Item = &PluginDigest> {
+    /// All versions of it that are kept: the one in force, one on trial, the one before.
+    pub fn pins(&self) -> impl Iterator<Item = &Pin> {
         let trial = self.trial.as_ref().map(|trial| &trial.pin);
-        [Some(&self.pin), trial, self.previous.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|pin| &pin.digest)
+        [Some(&self.pin), trial, self.previous.as_ref()].into_iter().flatten()
     }
 }
 

@@ -141,7 +141,7 @@ impl Store {
         }
         self.place(&self.blob(&digest, "sig"), signature.to_json().as_bytes())?;
         // One that was damaged is written again.
-        if !matches!(self.read(&digest), Ok(bytes) if bytes == component) {
+        if self.read(&digest).is_err() {
             self.place(&self.blob(&digest, "wasm"), component)?;
         }
         Ok(digest)
@@ -193,8 +193,8 @@ impl Store {
             .lock
             .plugins
             .values()
-            .flat_map(Entry::digests)
-            .map(PluginDigest::as_str)
+            .flat_map(Entry::pins)
+            .map(|pin| pin.digest.as_str())
             .collect();
         for path in list(&self.dir.join("blobs"))? {
             let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();

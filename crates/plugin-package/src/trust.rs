@@ -65,6 +65,16 @@ pub enum Signer {
     Development,
 }
 
+impl Signer {
+    /// As the lockfile says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ThirdParty => "third-party",
+            Self::Development => "development",
+        }
+    }
+}
+
 /// What is to be judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
@@ -213,12 +223,7 @@ impl Trust {
         self.refuse_revoked(question.digest)?;
         let signature = question.signature.ok_or(Refused::Unsigned)?;
         let key = &signature.key;
-        if let Some((_, why)) = self.revoked.iter().find(|(id, _)| id == key) {
-            return Err(Refused::KeyRevoked {
-                key: key.clone(),
-                why: why.clone(),
-            });
-        }
+        self.refuse_revoked_key(key)?;
         let judged = |public: &PublicKey, signer| {
             signature.verify(question.digest, public)?;
             Ok(Judged {
@@ -245,6 +250,10 @@ impl Trust {
     /// Whether a component that is installed may still run.
     pub fn still(&self, digest: &PluginDigest, key: &KeyId) -> Result<(), Refused> {
         self.refuse_revoked(digest)?;
+        self.refuse_revoked_key(key)
+    }
+
+    fn refuse_revoked_key(&self, key: &KeyId) -> Result<(), Refused> {
         match self.revoked.iter().find(|(id, _)| id == key) {
             Some((_, why)) => Err(Refused::KeyRevoked {
                 key: key.clone(),

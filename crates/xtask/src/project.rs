@@ -34,25 +34,9 @@ impl Project {
         self.ours().join("libexec")
     }
 
-    /// Cargo, in the root. `cargo run` tells its child about the package it ran; build scripts that watch those
-    /// variables would be built anew each time that a person alternates between `cargo build` and `cargo xtask`.
+    /// Cargo, in the root.
     pub fn cargo(&self) -> Command {
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy().into_owned();
-            let leaked = name.starts_with("CARGO_PKG_")
-                || [
-                    "CARGO",
-                    "CARGO_MANIFEST_DIR",
-                    "CARGO_MANIFEST_PATH",
-                    "CARGO_CRATE_NAME",
-                    "CARGO_BIN_NAME",
-                ]
-                .contains(&name.as_str());
-            if leaked {
-                cargo.env_remove(name);
-            }
-        }
+        let mut cargo = clawker_plugin_build::cargo();
         cargo.current_dir(&self.root);
         cargo
     }
@@ -65,9 +49,5 @@ impl Project {
 
 /// A program on PATH or where root's programs are.
 pub fn which(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from))
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
+    clawker_plugin_build::which(name, ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin"])
 }

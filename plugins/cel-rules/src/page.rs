@@ -1,26 +1,55 @@
 //! The examples of docs/plugins/rules.md, for the tests of `cel-rules` and `rego-rules`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use clawker_plugin_sdk::policy::{Containment, Event, Facts, Network, Processes, Verdict, WindowCount};
+use clawker_plugin_sdk::policy::{Policy, Verdict};
+use clawker_plugin_sdk::test::MockHost;
+use serde_json::Value;
 
 use crate::watched;
 
-/// One event, and what the page says to it.
-pub struct Line {
-    pub event: Event,
-    pub facts: Facts,
-    pub said: String,
+/// One event, how many seconds after the story's begin, and what the page says to it.
+struct Line {
+    second: u64,
+    kind: String,
+    body: Value,
+    said: String,
 }
 
 /// Settings as the control plane hands them over, and a story.
-pub struct Example {
-    pub settings: String,
-    pub lines: Vec<Line>,
+struct Example {
+    settings: Value,
+    lines: Vec<Line>,
+}
+
+/// Plays a policy's examples, each to a host of its own. How many there are.
+pub fn play<P: Policy>() -> usize {
+    let examples = examples(P::NAME);
+    for Example { settings, lines } in &examples {
+        let (mut host, mut last) = (MockHost::<P>::new().settings(settings.clone()), 0);
+        for line in lines {
+            // A second passes by itself.
+            host.after(Duration::from_secs((line.second - last).saturating_sub(1)));
+            host.event(&line.kind, line.body.clone());
+            let verdicts = host.verdicts().to_vec();
+            assert_eq!(
+                words(&verdicts),
+                line.said,
+                "{} {} {}",
+                line.second,
+                line.kind,
+                line.body
+            );
+            host.expect(verdicts.iter().map(|verdict| verdict.action));
+            last = line.second;
+        }
+    }
+    examples.len()
 }
 
 /// Those of one plugin, in the page's order.
-pub fn examples(plugin: &str) -> Vec<Example> {
+fn examples(plugin: &str) -> Vec<Example> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plugins/rules.md");
     let page = std::fs::read_to_string(page).expect("docs/plugins/rules.md");
     let mut examples = Vec::new();
@@ -31,7 +60,7 @@ pub fn examples(plugin: &str) -> Vec<Example> {
         let policy = &config["policies"][0];
         if policy["plugin"].as_str() == Some(plugin) {
             examples.push(Example {
-                settings: serde_json::to_string(&policy["settings"]).expect("JSON"),
+                settings: serde_json::to_value(&policy["settings"]).expect("JSON"),
                 lines: lines(story.expect("a story")),
             });
         }
@@ -40,7 +69,7 @@ pub fn examples(plugin: &str) -> Vec<Example> {
 }
 
 /// What a policy said, in the page's words.
-pub fn words(verdicts: &[Verdict]) -> String {
+fn words(verdicts: &[Verdict]) -> String {
     let word = |verdict: &Verdict| format!("{}: {}", verdict.action, verdict.reason);
     match verdicts {
         [] => "nothing".into(),
@@ -48,53 +77,20 @@ pub fn words(verdicts: &[Verdict]) -> String {
     }
 }
 
-/// What a control plane would have done.
-pub fn follow(containment: &mut Containment, verdicts: &[Verdict]) {
-    for verdict in verdicts {
-        match verdict.action {
-            "lock-network" => containment.network = Network::Locked,
-            "freeze" => containment.processes = Processes::Frozen,
-            "kill" => containment.processes = Processes::Killed,
-            _ => {}
-        }
-    }
-}
-
 /// `70  EgressDenied {"count":1}    nothing`
 fn lines(story: &str) -> Vec<Line> {
-    let mut seen: Vec<(String, u64)> = Vec::new();
-    let mut lines = Vec::new();
-    for (seq, line) in (1..).zip(story.lines()) {
+    let line = |line: &str| {
         let (second, rest) = line.trim_start().split_once("  ").expect("a second");
         let (event, said) = rest.trim_start().split_once("}  ").expect("an event and what is said");
         let (kind, body) = event.split_once(' ').expect("a kind and a body");
-        let at = second.parse::<u64>().expect("a number") * 1000;
-        seen.push((kind.into(), at));
-        let count = |seconds: u32, kind: &str| {
-            let inside = |(seen, then): &&(String, u64)| seen == kind && then + u64::from(seconds) * 1000 > at;
-            seen.iter().filter(inside).count() as u64
-        };
-        let counts = watched::WINDOWS.iter().map(|window| WindowCount {
-            kind: window.kind.into(),
-            seconds: window.seconds,
-            count: count(window.seconds, window.kind),
-        });
-        lines.push(Line {
-            facts: Facts {
-                counts: counts.collect(),
-                ..Facts::default()
-            },
-            event: Event {
-                kind: kind.into(),
-                seq,
-                at,
-                agent: Some("clawker.demo.a".into()),
-                body: format!("{body}}}"),
-            },
+        Line {
+            second: second.parse().expect("a number"),
+            kind: kind.into(),
+            body: serde_json::from_str(&format!("{body}}}")).expect("JSON"),
             said: said.trim_start().into(),
-        });
-    }
-    lines
+        }
+    };
+    story.lines().map(line).collect()
 }
 
 /// The page names every kind and every window, and no other.

@@ -20,8 +20,9 @@ mod verify;
 use std::path::{Path, PathBuf};
 
 use clawker_plugin_kit::Error;
+use clawker_wire::admin::ChangePluginRequest;
 
-use crate::client::Client;
+use crate::client::{Client, answer};
 use crate::error::{CommandError, Kind};
 use crate::term::Term;
 
@@ -98,6 +99,29 @@ async fn of_this_host(verb: Verb, client: &mut Client, term: &mut Term) -> Resul
         Verb::Doctor(args) => doctor::run(args, client, term).await,
         _ => Ok(clawker_model::exit::FAILED),
     }
+}
+
+/// How an installed plugin is used.
+#[derive(Debug, Default, clap::Args)]
+struct Usage {
+    /// Its settings, a file with a JSON object
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Of a policy: whether its verdicts are carried out, or journaled alone
+    #[arg(long, value_name = "MODE", value_parser = ["enforce", "monitor"])]
+    mode: Option<String>,
+    /// Of a policy: what is done while it can't answer
+    #[arg(long, value_name = "ACTION", value_parser = ["observe", "alert", "lock-network", "freeze", "stop", "kill"])]
+    fallback: Option<String>,
+    /// Of a policy: what becomes of an event that it can't judge: the fallback, nothing, or its last answer stands
+    #[arg(long, value_name = "MODE", value_parser = ["closed", "open", "last"])]
+    fail_mode: Option<String>,
+}
+
+/// Changes an installed plugin, and shows what it is then.
+async fn change(request: ChangePluginRequest, client: &mut Client, term: &mut Term) -> Result<u8, CommandError> {
+    let entry = answer(client.rpc.change_plugin(request)).await?;
+    list::show(&[entry], term).await
 }
 
 /// The settings in a file, as the control plane takes them.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clawker_model::exit;
-use clawker_plugin_host::{Kind, LoadError};
-use clawker_plugin_package::{Entry, Grants, MAX_COMPONENT, MAX_GRANTS, PublicKey, Signature, Signer};
+use clawker_plugin_host::LoadError;
+use clawker_plugin_package::{Entry, Grants, MAX_COMPONENT, MAX_GRANTS, PublicKey, Signature};
 use clawker_wire::admin as wire;
 use tonic::{Code, Streaming};
 
@@ -65,7 +65,7 @@ pub async fn install(
         description: manifest.description,
         key: examined.judged.key.to_string(),
         author: examined.judged.author,
-        signer: signer(examined.judged.signer).to_owned(),
+        signer: examined.judged.signer.word().to_owned(),
         asked: examined.asked.to_strings(),
         missing: examined.missing.to_strings(),
         installed_version: installed.as_ref().map(|pin| pin.version.clone()).unwrap_or_default(),
@@ -136,7 +136,7 @@ pub async fn change(core: &Arc<Core>, request: wire::ChangePluginRequest) -> Res
     let version = match request.version() {
         Wire::Keep => None,
         Wire::Previous => Some(Version::Previous),
-        Wire::Trial => Some(Version::Trial),
+        Wire::Trial => Some(Version::Trial(None)),
         Wire::EndTrial => Some(Version::EndTrial),
     };
     let (name, enabled) = (request.name, request.enabled);
@@ -152,15 +152,20 @@ pub async fn remove(core: &Arc<Core>, name: String) -> Result<(), Fault> {
     Ok(plugins::remove(core, name).await?)
 }
 
-/// All plugins: this release's own that are loaded, and the installed ones.
+/// How the policies are doing, by name.
+type Standings = BTreeMap<String, Standing>;
+
+/// All plugins, with how the policies are doing.
 pub async fn list(core: &Arc<Core>) -> Result<Vec<wire::PluginEntry>, Fault> {
-    let standings: BTreeMap<String, Standing> = core
-        .containment
-        .standings()
-        .await?
+    let standings = core.containment.standings().await?;
+    let standings = standings
         .into_iter()
-        .map(|standing| (standing.policy.clone(), standing))
-        .collect();
+        .map(|standing| (standing.policy.clone(), standing));
+    Ok(entries(core, &standings.collect()))
+}
+
+/// All plugins: this release's own that are loaded, and the installed ones. Asks nobody.
+pub fn entries(core: &Core, standings: &Standings) -> Vec<wire::PluginEntry> {
     let configured = |name: &str| core.config.policies.iter().find(|policy| policy.plugin == name);
     let built_in = core.plugins.loaded();
     let mut entries: Vec<_> = built_in
@@ -170,10 +175,7 @@ pub async fn list(core: &Arc<Core>) -> Result<Vec<wire::PluginEntry>, Fault> {
             wire::PluginEntry {
                 name: plugin.name.clone(),
                 version: plugin.version.clone(),
-                kind: match plugin.kind {
-                    Kind::Step => "step".to_owned(),
-                    Kind::Policy => "policy".to_owned(),
-                },
+                kind: plugin.kind.word().to_owned(),
                 digest: plugin.digest.to_string(),
                 signer: "built-in".to_owned(),
                 grants: plugin.imports.clone(),
@@ -186,13 +188,13 @@ pub async fn list(core: &Arc<Core>) -> Result<Vec<wire::PluginEntry>, Fault> {
         })
         .collect();
     for entry in core.plugins.entries().into_values() {
-        entries.push(installed(core, entry, &standings));
+        entries.push(installed(core, entry, standings));
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
+    entries
 }
 
-fn installed(core: &Core, entry: Entry, standings: &BTreeMap<String, Standing>) -> wire::PluginEntry {
+fn installed(core: &Core, entry: Entry, standings: &Standings) -> wire::PluginEntry {
     let trial = entry.trial.map(|trial| {
         let tally = standings
             .get(&format!("{}{SHADOW}", entry.name))
@@ -215,7 +217,7 @@ fn installed(core: &Core, entry: Entry, standings: &BTreeMap<String, Standing>) 
         version: entry.pin.version,
         kind: entry.kind.word().to_owned(),
         digest: entry.pin.digest.to_string(),
-        signer: signer(entry.pin.signer).to_owned(),
+        signer: entry.pin.signer.word().to_owned(),
         key: entry.pin.key.to_string(),
         source: entry.pin.source,
         grants: entry.pin.grants.to_strings(),
@@ -242,13 +244,6 @@ fn standing(standing: &Standing) -> wire::PluginStanding {
         waiting: standing.waiting.try_into().unwrap_or(u64::MAX),
         running: standing.running,
         draining: standing.draining,
-    }
-}
-
-fn signer(signer: Signer) -> &'static str {
-    match signer {
-        Signer::ThirdParty => "third-party",
-        Signer::Development => "development",
     }
 }
 

@@ -12,6 +12,7 @@ use clawker_model::FullName;
 use clawker_wire::admin::{AgentView, PluginEntry, PluginView, Status, Subsystem};
 
 use super::error::Fault;
+use super::plugins;
 use super::resolve::Found;
 use crate::agent::{AgentHandle, SessionState};
 use crate::core::{Core, Degraded};
@@ -58,7 +59,7 @@ pub async fn get(core: &Core, found: &Found) -> AgentView {
 }
 
 /// The control plane itself.
-pub fn status(core: &Core, plugins: Vec<PluginEntry>) -> Status {
+pub fn status(core: &Core) -> Status {
     let agents = core.agents.list();
     let connected = |agent: &&AgentHandle| agent.status().session == SessionState::Connected;
     let engine = &core.engine;
@@ -82,7 +83,11 @@ pub fn status(core: &Core, plugins: Vec<PluginEntry>) -> Status {
         agents: agents.len().try_into().unwrap_or(u32::MAX),
         sessions: agents.iter().filter(connected).count().try_into().unwrap_or(u32::MAX),
         subsystems: subsystems(core.board.snapshot()),
-        plugins: plugins.into_iter().map(plugin).collect(),
+        // How they are doing is containment's to say, which may be what isn't well.
+        plugins: plugins::entries(core, &BTreeMap::new())
+            .into_iter()
+            .map(plugin)
+            .collect(),
     }
 }
 

@@ -157,7 +157,7 @@ impl Task {
                 )
                 .await;
             }
-            Command::Replace { rules, reply } => self.replace(rules, reply),
+            Command::Replace { rules, reply } => self.replace(rules, reply).await,
             Command::Standings { reply } => drop(reply.send(Ok(self.standings()))),
             Command::Release { agent, by, reply } => {
                 if !self.agents.contains_key(&agent) {

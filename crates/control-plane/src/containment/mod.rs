@@ -45,9 +45,10 @@ use tokio_util::task::TaskTracker;
 use crate::bus::Subscription;
 use crate::core::Board;
 
-pub use policies::{FailMode, Mode, Policy, SHADOW};
+pub use policies::{FALLBACKS, FailMode, Mode, Policy, SHADOW, fallback};
 pub use replace::{Promotion, Promotions, Standing};
 pub use trial::Tally;
+pub use verdicts::hash;
 
 use commands::Command;
 use policies::Rule;
@@ -162,14 +163,11 @@ type Answer<T> = oneshot::Sender<Result<T, ContainError>>;
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     views: Views,
-    host: Option<Arc<dyn PolicyHost>>,
 }
 
 /// Starts the task on `deps.tasks`; it ends with `deps.shutdown`.
 pub fn spawn(deps: Deps) -> Handle {
-    let host = deps.host;
-    let rules = deps.policies.into_iter();
-    let rules = rules.map(|policy| Rule::new(policy, host.clone())).collect();
+    let rules = rules(deps.policies, &deps.host);
     let parts = task::Parts {
         store: deps.store,
         netfilter: deps.netfilter,
@@ -178,10 +176,12 @@ pub fn spawn(deps: Deps) -> Handle {
         promotions: deps.promotions,
         shutdown: deps.shutdown,
     };
-    Handle {
-        host: Some(host),
-        ..spawn_with(parts, &deps.tasks)
-    }
+    spawn_with(parts, &deps.tasks)
+}
+
+fn rules(policies: Vec<Policy>, host: &Arc<dyn PolicyHost>) -> Vec<Rule> {
+    let rule = |policy| Rule::new(policy, host.clone());
+    policies.into_iter().map(rule).collect()
 }
 
 fn spawn_with(parts: task::Parts, tasks: &TaskTracker) -> Handle {
@@ -190,11 +190,7 @@ fn spawn_with(parts: task::Parts, tasks: &TaskTracker) -> Handle {
     // Subscribed here, so that no row is missed between this call and the task's first look.
     let bus = Subscription::from_now(&parts.store);
     tasks.spawn(task::Task::new(parts, views.clone()).run(queue, bus));
-    Handle {
-        commands,
-        views,
-        host: None,
-    }
+    Handle { commands, views }
 }
 
 impl Handle {
@@ -301,10 +297,8 @@ impl Handle {
     }
 
     /// Puts these policies into force, and no others; returns once events go to them. See [`replace`].
-    pub async fn replace(&self, policies: Vec<Policy>) -> Result<(), ContainError> {
-        let host = self.host.as_ref().ok_or(ContainError::Gone)?;
-        let rules = policies.into_iter().map(|policy| Rule::new(policy, host.clone()));
-        let rules = rules.collect();
+    pub async fn replace(&self, policies: Vec<Policy>, host: Arc<dyn PolicyHost>) -> Result<(), ContainError> {
+        let rules = rules(policies, &host);
         self.ask(|reply| Command::Replace { rules, reply }).await
     }
 

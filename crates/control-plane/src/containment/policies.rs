@@ -37,10 +37,15 @@ pub enum FailMode {
 }
 
 impl FailMode {
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Closed, Self::Open, Self::Last]
-            .into_iter()
-            .find(|mode| mode.word() == word)
+    pub const WORDS: [&str; 3] = ["closed", "open", "last"];
+
+    /// Of one of [`Self::WORDS`]. Anything else is the safe one.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "open" => Self::Open,
+            "last" => Self::Last,
+            _ => Self::Closed,
+        }
     }
 
     pub fn word(self) -> &'static str {
@@ -66,12 +71,38 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Those that an operator chooses from; a trial is begun otherwise.
+    pub const WORDS: [&str; 2] = ["enforce", "monitor"];
+
+    /// Of one of [`Self::WORDS`]. Anything else is the safe one.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "monitor" => Self::Monitor,
+            _ => Self::Enforce,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
             Self::Monitor => "monitor",
             Self::Shadow { .. } => "shadow",
         }
+    }
+}
+
+/// What may be done while a policy can't answer.
+pub const FALLBACKS: [&str; 6] = ["observe", "alert", "lock-network", "freeze", "stop", "kill"];
+
+/// Of one of [`FALLBACKS`]. Anything else is the safe one.
+pub fn fallback(word: &str) -> Action {
+    match word {
+        "observe" => Action::Observe,
+        "alert" => Action::Alert,
+        "freeze" => Action::Freeze,
+        "stop" => Action::Stop,
+        "kill" => Action::Kill,
+        _ => Action::LockNetwork,
     }
 }
 

@@ -30,6 +30,13 @@ pub(super) struct Replacing {
     since: Vec<Arc<Row>>,
 }
 
+/// A trial, and the two versions in it.
+pub(super) struct Beside {
+    in_force: Arc<Rule>,
+    on_trial: Arc<Rule>,
+    trial: Trial,
+}
+
 /// A version on trial was clean for as long as was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promotion {
@@ -68,14 +75,18 @@ pub struct Standing {
 }
 
 impl Task {
-    pub(super) fn replace(&mut self, rules: Vec<Rule>, reply: Answer<()>) {
+    pub(super) async fn replace(&mut self, rules: Vec<Rule>, reply: Answer<()>) {
         if self.replacing.is_some() {
             let _ = reply.send(Err(ContainError::Replacing));
             return;
         }
         let wanted = || rules.iter().flat_map(|rule| &rule.windows);
-        let counted = self.windows.counts(wanted());
-        let windows = (!counted).then(|| Windows::new(wanted()));
+        if self.windows.counts(wanted()) {
+            self.take_places(rules).await;
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        let windows = Windows::new(wanted());
         self.replacing = Some(Replacing {
             rules,
             reply,
@@ -83,11 +94,8 @@ impl Task {
         });
         let (store, until) = (self.parts.store.clone(), self.past.last_seq);
         self.work.spawn(async move {
-            let Some(windows) = windows else {
-                return Done::Counted(Ok(None));
-            };
             let counted = rows::count(&store, windows, until, now_ms()).await;
-            Done::Counted(counted.map(Some).map_err(|error| error.to_string()))
+            Done::Counted(counted.map_err(|error| error.to_string()))
         });
     }
 
@@ -98,15 +106,13 @@ impl Task {
         }
     }
 
-    pub(super) async fn counted(&mut self, counted: Result<Option<Windows>, String>) {
+    pub(super) async fn counted(&mut self, counted: Result<Windows, String>) {
         let Some(replacing) = self.replacing.take() else { return };
         let Replacing { rules, reply, since } = replacing;
         match counted {
-            Ok(windows) => {
-                if let Some(mut windows) = windows {
-                    since.iter().for_each(|row| windows.note(row));
-                    self.windows = windows;
-                }
+            Ok(mut windows) => {
+                since.iter().for_each(|row| windows.note(row));
+                self.windows = windows;
                 self.take_places(rules).await;
                 let _ = reply.send(Ok(()));
             }
@@ -168,7 +174,7 @@ impl Task {
         }
     }
 
-    /// A trial for each rule that is a shadow; one that goes on between the same two versions keeps its tally.
+    /// A trial for each rule that is a shadow; one of which neither side was replaced goes on.
     fn begin_trials(&mut self) {
         let mut before = std::mem::take(&mut self.trials);
         for (on_trial, rule) in self.rules.iter().enumerate() {
@@ -177,38 +183,33 @@ impl Task {
                 continue;
             };
             let base = rule.name.strip_suffix(SHADOW);
-            let named = |old: &Option<Arc<Rule>>| old.as_ref().is_some_and(|old| Some(old.name.as_str()) == base);
-            let Some(in_force) = self.rules.iter().position(named) else {
+            let named = |old: &&Arc<Rule>| Some(old.name.as_str()) == base;
+            let placed = self.rules.iter().enumerate();
+            let mut placed = placed.filter_map(|(place, rule)| Some((place, rule.as_ref().filter(named)?)));
+            let Some((in_force, other)) = placed.next() else {
                 continue;
             };
-            let Some(Some(other)) = self.rules.get(in_force) else {
-                continue;
-            };
-            let same = |(digests, trial): &(_, Trial)| {
-                *digests == (other.digest.clone(), rule.digest.clone()) && trial.rules == (in_force, on_trial)
-            };
-            let trial = match before.iter().position(same) {
-                Some(kept) => before.swap_remove(kept).1,
-                None => Trial::new(in_force, on_trial, promote_after),
-            };
-            self.trials.push(((other.digest.clone(), rule.digest.clone()), trial));
+            let same = |old: &Beside| Arc::ptr_eq(&old.in_force, other) && Arc::ptr_eq(&old.on_trial, rule);
+            let kept = before.iter().position(same).map(|kept| before.swap_remove(kept));
+            self.trials.push(kept.unwrap_or_else(|| Beside {
+                in_force: other.clone(),
+                on_trial: rule.clone(),
+                trial: Trial::new(in_force, on_trial, promote_after),
+            }));
         }
     }
 
     /// What a policy said to an event, for the trial that it is a side of.
     pub(super) fn said(&mut self, rule: usize, row: &Row, said: Said) {
         let Some(agent) = &row.agent else { return };
-        for ((_, digest), trial) in &mut self.trials {
-            let Some(side) = trial.side(rule) else { continue };
-            let Some(agreed) = trial.said(row.seq, agent, side, said.clone()) else {
-                continue;
-            };
-            let Some(Some(in_force)) = self.rules.get(trial.rules.0) else {
+        for beside in &mut self.trials {
+            let Some(side) = beside.trial.side(rule) else { continue };
+            let Some(agreed) = beside.trial.said(row.seq, agent, side, said.clone()) else {
                 continue;
             };
             let promotion = Promotion {
-                policy: in_force.name.clone(),
-                digest: digest.clone(),
+                policy: beside.in_force.name.clone(),
+                digest: beside.on_trial.digest.clone(),
                 agreed,
             };
             tracing::info!(policy = promotion.policy, agreed, "its version on trial is clean");
@@ -219,19 +220,13 @@ impl Task {
 
     /// Of an event that one side of a trial isn't asked about it says nothing.
     pub(super) fn not_asked(&mut self, row: &Row) {
-        let wants = |place: usize| {
-            let rule = self.rules.get(place).and_then(Option::as_ref);
-            rule.is_some_and(|rule| rule.wants(row.event.kind()))
+        let kind = row.event.kind();
+        let silent = |beside: &Beside| match (beside.in_force.wants(kind), beside.on_trial.wants(kind)) {
+            (true, false) => Some(beside.trial.rules.1),
+            (false, true) => Some(beside.trial.rules.0),
+            _ => None,
         };
-        let silent: Vec<usize> = self
-            .trials
-            .iter()
-            .filter_map(|(_, trial)| match (wants(trial.rules.0), wants(trial.rules.1)) {
-                (true, false) => Some(trial.rules.1),
-                (false, true) => Some(trial.rules.0),
-                _ => None,
-            })
-            .collect();
+        let silent: Vec<usize> = self.trials.iter().filter_map(silent).collect();
         for rule in silent {
             self.said(rule, row, Some(Vec::new()));
         }
@@ -247,7 +242,7 @@ impl Task {
                 let trial = self
                     .trials
                     .iter()
-                    .find(|(_, trial)| trial.side(place) == Some(Side::OnTrial));
+                    .find(|beside| beside.trial.side(place) == Some(Side::OnTrial));
                 Some(Standing {
                     policy: rule.name.clone(),
                     digest: rule.digest.clone(),
@@ -262,7 +257,7 @@ impl Task {
                     waiting: self.queues.waiting(place),
                     running: rule.running(),
                     draining: draining.map(|old| old.running()).sum(),
-                    trial: trial.map(|(_, trial)| trial.tally().clone()),
+                    trial: trial.map(|beside| beside.trial.tally().clone()),
                 })
             })
             .collect()

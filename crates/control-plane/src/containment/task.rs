@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clawker_engine::containment::{self as engine, Force, Input, Output};
 use clawker_model::event::{ActionFailed, ContainmentAsked, Released, ThresholdCrossed};
-use clawker_model::{Axis, FullName, NetworkState, PluginDigest, Row};
+use clawker_model::{Axis, FullName, NetworkState, Row};
 use clawker_netfilter::{Netfilter, NetnsKey};
 use clawker_plugin_host::Windows;
 use clawker_store::Store;
@@ -19,8 +19,7 @@ use super::apply::{self, Effect, ReadBack};
 use super::journal::Journal;
 use super::policies::Rule;
 use super::queues::Queues;
-use super::replace::{Promotions, Replacing};
-use super::trial::Trial;
+use super::replace::{Beside, Promotions, Replacing};
 use super::watch::Finding;
 use super::{Answer, Command, Target, View, Views, rows};
 use crate::bus::{Notice, Subscription};
@@ -47,7 +46,7 @@ pub(super) struct Task {
     /// Replaced, with evaluations under way.
     pub(super) draining: Vec<Arc<Rule>>,
     pub(super) replacing: Option<Replacing>,
-    pub(super) trials: Vec<((PluginDigest, PluginDigest), Trial)>,
+    pub(super) trials: Vec<Beside>,
     pub(super) queues: Queues,
     pub(super) windows: Windows,
     pub(super) past: rows::Past,
@@ -74,7 +73,7 @@ pub(super) enum Done {
     Decided(Box<super::verdicts::Decided>),
     Looked(Vec<Finding>),
     /// Windows that weren't counted before.
-    Counted(Result<Option<Windows>, String>),
+    Counted(Result<Windows, String>),
     Nothing,
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use clawker_engine::containment::Input;
-use clawker_model::event::{Cause, DecisionFacts, PluginQuarantined, PolicyDecided, WindowFact};
+use clawker_model::event::{Cause, Facts, PluginQuarantined, PolicyDecided};
 use clawker_model::{FullName, Row, Verdict};
-use clawker_plugin_host::{Facts, PolicyReply, Unavailable};
+use clawker_plugin_host::{PolicyReply, Unavailable};
 use sha2::{Digest, Sha256};
 
 use super::policies::{FailMode, Mode, Rule};
@@ -23,7 +23,7 @@ pub(super) struct Decided {
     row: Arc<Row>,
     /// The state it was given.
     before: String,
-    facts: Option<DecisionFacts>,
+    facts: Option<Facts>,
     result: Result<PolicyReply, String>,
 }
 
@@ -60,18 +60,18 @@ impl Task {
         let Some(turn) = self.queues.next(place, agent) else {
             return;
         };
-        let windows = self.windows.at(&turn.row, &rule.windows);
+        let counts = self.windows.at(&turn.row, &rule.windows);
         let containment = self
             .agents
             .get(agent)
             .map(|agent| agent.state.asked())
             .unwrap_or_default();
-        let facts = Facts { windows, containment };
+        let facts = Facts { counts, containment };
         let (store, agent) = (self.parts.store.clone(), agent.clone());
         let span =
             tracing::debug_span!("policy", policy = rule.name, digest = %rule.digest, %agent, seq = turn.row.seq);
         rule.running.fetch_add(1, Ordering::Relaxed);
-        let told = told(&facts);
+        let told = facts.clone();
         self.work.spawn(async move {
             let _permit = turn.permits.acquire().await;
             let before = match turn.state {
@@ -215,18 +215,7 @@ impl Task {
     }
 }
 
-fn told(facts: &Facts) -> DecisionFacts {
-    let count = |window: &clawker_plugin_host::WindowCount| WindowFact {
-        kind: window.kind.clone(),
-        seconds: window.seconds,
-        count: window.count,
-    };
-    DecisionFacts {
-        counts: facts.windows.iter().map(count).collect(),
-        containment: facts.containment.clone(),
-    }
-}
-
-fn hash(state: &str) -> String {
+/// What a decision's row says of a policy's state.
+pub fn hash(state: &str) -> String {
     Sha256::digest(state).iter().map(|byte| format!("{byte:02x}")).collect()
 }

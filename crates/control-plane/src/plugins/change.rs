@@ -5,18 +5,20 @@
 
 use std::sync::Arc;
 
+use clawker_model::PluginDigest;
 use clawker_model::event::{PluginInstalled, PluginPromoted, PluginRemoved};
-use clawker_plugin_package::{Entry, Kind, Trust};
+use clawker_plugin_package::{Entry, Kind, OnTrial, Trust};
 
 use super::install::{Examined, InstallError, Usage, Wish};
 use crate::containment::{Promotion, SHADOW};
 use crate::core::Core;
 
 /// Which version of a plugin is to be in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Version {
     Previous,
-    Trial,
+    /// The one on trial, if it still is that one.
+    Trial(Option<PluginDigest>),
     /// The one that is, with no other on trial.
     EndTrial,
 }
@@ -132,8 +134,10 @@ fn other_version(entry: &mut Entry, version: Option<Version>) -> Result<(), Inst
             entry.previous = Some(std::mem::replace(&mut entry.pin, previous));
             entry.trial = None;
         }
-        Some(Version::Trial) => {
-            let trial = entry.trial.take().ok_or_else(|| none("version on trial"))?;
+        Some(Version::Trial(meant)) => {
+            let is_meant = |trial: &mut OnTrial| meant.is_none_or(|meant| meant == trial.pin.digest);
+            let trial = entry.trial.take_if(is_meant);
+            let trial = trial.ok_or_else(|| none("version on trial"))?;
             entry.previous = Some(std::mem::replace(&mut entry.pin, trial.pin));
         }
         Some(Version::EndTrial) => drop(entry.trial.take().ok_or_else(|| none("version on trial"))?),
@@ -181,20 +185,23 @@ pub async fn promote(core: Arc<Core>, mut promotions: tokio::sync::mpsc::Unbound
 }
 
 async fn promote_one(core: &Arc<Core>, promotion: Promotion) -> Result<(), ChangeError> {
-    let on_trial = {
-        let installed = core.plugins.installed();
-        let entry = installed.store.entries().get(&promotion.policy);
-        // Meanwhile an operator may have ended or replaced it.
-        entry.and_then(|entry| Some((entry.pin.digest.clone(), entry.trial.as_ref()?.pin.digest.clone())))
+    let Promotion { policy, digest, agreed } = promotion;
+    let version = Some(Version::Trial(Some(digest.clone())));
+    let entry = match change(core, policy.clone(), None, Usage::default(), version).await {
+        Ok(entry) => entry,
+        // Meanwhile an operator has ended or replaced it.
+        Err(ChangeError::Refused(InstallError::NoVersion { .. } | InstallError::NotInstalled { .. })) => return Ok(()),
+        Err(error) => return Err(error),
     };
-    let Some((from, to)) = on_trial.filter(|(_, to)| *to == promotion.digest) else {
-        return Ok(());
-    };
-    let version = Some(Version::Trial);
-    change(core, promotion.policy.clone(), None, Usage::default(), version).await?;
-    let (name, agreed) = (promotion.policy, promotion.agreed);
-    let row = PluginPromoted { name, from, to, agreed };
-    core.store.append(None, row).await?;
+    if let Some(before) = entry.previous {
+        let row = PluginPromoted {
+            name: policy,
+            from: before.digest,
+            to: digest,
+            agreed,
+        };
+        core.store.append(None, row).await?;
+    }
     Ok(())
 }
 
@@ -202,7 +209,7 @@ async fn put_into_force(core: &Arc<Core>) -> Result<(), ChangeError> {
     let plugins = core.plugins.clone();
     let policies = tokio::task::spawn_blocking(move || plugins.policies()).await?;
     let policies = policies.map_err(InstallError::from)?;
-    core.containment.replace(policies).await?;
+    core.containment.replace(policies, core.plugins.host.clone()).await?;
     let plugins = core.plugins.clone();
     // The versions before may have calls under way; what they leave is taken away with the next change.
     tokio::task::spawn_blocking(move || plugins.host.sweep()).await?;

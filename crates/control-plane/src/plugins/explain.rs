@@ -9,13 +9,14 @@
 
 use std::sync::Arc;
 
-use clawker_model::event::{PolicyDecided, PolicyLoaded};
-use clawker_model::{Event, FullName, PluginDigest, Row, Verdict};
-use clawker_plugin_host::{Facts, Plugin, PolicyCall, PolicyHost, WindowCount};
-use sha2::{Digest, Sha256};
+use clawker_model::event::PolicyDecided;
+use clawker_model::{Event, FullName, PluginDigest, Row};
+use clawker_plugin_host::{Plugin, PolicyCall, PolicyHost, PolicyReply};
+
+use clawker_plugin_package::Entry;
 
 use super::Plugins;
-use crate::containment::SHADOW;
+use crate::containment::{SHADOW, hash};
 use crate::core::Core;
 
 const PAGE: u32 = 1000;
@@ -49,15 +50,8 @@ pub struct Explained {
     pub decided: PolicyDecided,
     pub settings: String,
     pub state: String,
-    pub answer: Result<Answer, String>,
+    pub answer: Result<PolicyReply, String>,
     pub same: bool,
-}
-
-#[derive(Debug)]
-pub struct Answer {
-    pub verdicts: Vec<Verdict>,
-    pub fuel: u64,
-    pub state: String,
 }
 
 /// Makes the decision of that row again.
@@ -66,7 +60,7 @@ pub async fn explain(core: &Arc<Core>, number: u64) -> Result<Explained, Explain
     let (Event::PolicyDecided(decided), Some(agent)) = (decision.event.clone(), decision.agent.clone()) else {
         return Err(ExplainError::NoDecision(number));
     };
-    let told = decided.facts.clone().ok_or(ExplainError::NoFacts)?;
+    let facts = decided.facts.clone().ok_or(ExplainError::NoFacts)?;
     let event = row(core, decided.seq).await?;
     let state = state_before(core, &decided, &agent, number).await?;
     let settings = settings_then(core, &decided, number).await?;
@@ -77,15 +71,6 @@ pub async fn explain(core: &Arc<Core>, number: u64) -> Result<Explained, Explain
         digest: decided.digest.clone(),
         why,
     })?;
-    let count = |window: &clawker_model::event::WindowFact| WindowCount {
-        kind: window.kind.clone(),
-        seconds: window.seconds,
-        count: window.count,
-    };
-    let facts = Facts {
-        windows: told.counts.iter().map(count).collect(),
-        containment: told.containment.clone(),
-    };
     let (host, asked) = (
         core.plugins.host.clone(),
         (event.clone(), settings.clone(), state.clone()),
@@ -100,14 +85,7 @@ pub async fn explain(core: &Arc<Core>, number: u64) -> Result<Explained, Explain
             state,
         })
     });
-    let answer = match reply.await? {
-        Ok(reply) => Ok(Answer {
-            verdicts: reply.verdicts,
-            fuel: reply.fuel,
-            state: reply.state,
-        }),
-        Err(unavailable) => Err(unavailable.to_string()),
-    };
+    let answer = reply.await?.map_err(|unavailable| unavailable.to_string());
     let same = match (&answer, &decided.unavailable) {
         (Ok(answer), None) => {
             answer.verdicts == decided.verdicts && answer.fuel == decided.fuel && answer.state == decided.state
@@ -139,62 +117,48 @@ async fn state_before(
     agent: &FullName,
     number: u64,
 ) -> Result<String, ExplainError> {
-    let is_it = |state: &str| {
-        let hash: String = Sha256::digest(state).iter().map(|byte| format!("{byte:02x}")).collect();
-        hash == decided.state_before
-    };
+    let is_it = |state: &str| hash(state) == decided.state_before;
     if is_it("") {
         return Ok(String::new());
     }
-    let (mut after, mut last) = (0, None);
-    loop {
-        let rows = core.store.rows(after, PAGE, Some(agent), None).await?;
-        let Some(end) = rows.last().map(|row| row.seq) else {
-            break;
-        };
-        for row in rows.into_iter().filter(|row| row.seq < number) {
-            if let Event::PolicyDecided(before) = row.event
-                && before.policy == decided.policy
-                && is_it(&before.state)
-            {
-                last = Some(before.state);
-            }
-        }
-        if end >= number {
-            break;
-        }
-        after = end;
-    }
+    let left = |event| match event {
+        Event::PolicyDecided(before) if before.policy == decided.policy && is_it(&before.state) => Some(before.state),
+        _ => None,
+    };
+    let last = last_before(core, Some(agent), number, left).await?;
     last.ok_or(ExplainError::NoState)
 }
 
 /// The settings with which that code was put into force last before the decision.
 async fn settings_then(core: &Core, decided: &PolicyDecided, number: u64) -> Result<String, ExplainError> {
+    let had = |event| match event {
+        Event::PolicyLoaded(loaded) if loaded.policy == decided.policy && loaded.digest == decided.digest => {
+            Some(loaded.settings)
+        }
+        _ => None,
+    };
+    let last = last_before(core, None, number, had).await?;
+    last.ok_or(ExplainError::NoSettings)
+}
+
+/// The last event before a row of which `of` says something.
+async fn last_before<T>(
+    core: &Core,
+    agent: Option<&FullName>,
+    number: u64,
+    of: impl Fn(Event) -> Option<T>,
+) -> Result<Option<T>, ExplainError> {
     let (mut after, mut last) = (0, None);
-    loop {
-        let rows = core.store.rows(after, PAGE, None, None).await?;
+    while after < number {
+        let rows = core.store.rows(after, PAGE, agent, None).await?;
         let Some(end) = rows.last().map(|row| row.seq) else {
             break;
         };
-        for row in rows.into_iter().filter(|row| row.seq < number) {
-            if let Event::PolicyLoaded(PolicyLoaded {
-                policy,
-                digest,
-                settings,
-                ..
-            }) = row.event
-                && policy == decided.policy
-                && digest == decided.digest
-            {
-                last = Some(settings);
-            }
-        }
-        if end >= number {
-            break;
-        }
+        let before = rows.into_iter().filter(|row| row.seq < number);
+        last = before.filter_map(|row| of(row.event)).last().or(last);
         after = end;
     }
-    last.ok_or(ExplainError::NoSettings)
+    Ok(last)
 }
 
 impl Plugins {
@@ -211,11 +175,8 @@ impl Plugins {
             if let Some(plugin) = installed.held(digest) {
                 return Ok(plugin);
             }
-            let pins = installed.store.entries().values().flat_map(|entry| {
-                let trial = entry.trial.as_ref().map(|trial| &trial.pin);
-                [Some(&entry.pin), trial, entry.previous.as_ref()].into_iter().flatten()
-            });
-            let pin = pins.into_iter().find(|pin| pin.digest == *digest);
+            let mut pins = installed.store.entries().values().flat_map(Entry::pins);
+            let pin = pins.find(|pin| pin.digest == *digest);
             let pin = pin.ok_or("no version that is kept is of it")?;
             (
                 installed.store.read(digest).map_err(|error| error.to_string())?,

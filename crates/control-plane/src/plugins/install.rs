@@ -18,6 +18,7 @@ use clawker_plugin_package::{
 
 use super::installed::{class, kind, wanted};
 use super::{Plugins, PluginsError};
+use crate::containment::{FALLBACKS, FailMode, Mode};
 use crate::core::now_ms;
 
 /// Why a plugin isn't taken, or isn't changed. Nothing was.
@@ -57,7 +58,7 @@ pub enum InstallError {
     Word {
         key: &'static str,
         value: String,
-        known: &'static str,
+        known: String,
     },
     #[error("`{name}` has no {what}")]
     NoVersion { name: String, what: &'static str },
@@ -93,20 +94,13 @@ pub struct Usage {
     pub fail_mode: Option<String>,
 }
 
-const MODES: (&str, &[&str]) = ("enforce, monitor", &["enforce", "monitor"]);
-const FALLBACKS: (&str, &[&str]) = (
-    "observe, alert, lock-network, freeze, stop, kill",
-    &["observe", "alert", "lock-network", "freeze", "stop", "kill"],
-);
-const FAIL_MODES: (&str, &[&str]) = ("closed, open, last", &["closed", "open", "last"]);
-
 impl Usage {
     /// Whether its words are known, and fit that kind of plugin.
     pub fn check(&self, name: &str, of: Kind) -> Result<(), InstallError> {
-        for (key, value, (known, words)) in [
-            ("mode", &self.mode, MODES),
-            ("fallback", &self.fallback, FALLBACKS),
-            ("fail-mode", &self.fail_mode, FAIL_MODES),
+        for (key, value, words) in [
+            ("mode", &self.mode, Mode::WORDS.as_slice()),
+            ("fallback", &self.fallback, &FALLBACKS),
+            ("fail-mode", &self.fail_mode, &FailMode::WORDS),
         ] {
             let Some(value) = value else { continue };
             if of != Kind::Policy {
@@ -117,8 +111,11 @@ impl Usage {
                 });
             }
             if !words.contains(&value.as_str()) {
-                let value = value.clone();
-                return Err(InstallError::Word { key, value, known });
+                return Err(InstallError::Word {
+                    key,
+                    value: value.clone(),
+                    known: words.join(", "),
+                });
             }
         }
         Ok(())
@@ -147,7 +144,6 @@ pub struct Examined {
     /// Of what it asks for, what isn't granted.
     pub missing: Grants,
     pub installed: Option<Entry>,
-    granted: Grants,
 }
 
 impl Plugins {
@@ -211,11 +207,10 @@ impl Plugins {
             judged,
             asked,
             installed,
-            granted,
         })
     }
 
-    /// Installs what was examined, if nothing it asks for is missing. Blocks while it compiles.
+    /// Installs what was examined and of which nothing is missing. Blocks while it compiles.
     pub fn take(&self, component: &[u8], examined: &Examined, wish: Wish) -> Result<Entry, InstallError> {
         let manifest = &examined.manifest;
         let plugin = self
@@ -255,21 +250,8 @@ impl Plugins {
         } = examined;
         let before = installed.as_ref().map(|entry| entry.pin.settings.clone());
         let settings = usage.settings.clone().or(before).unwrap_or_else(|| "{}".to_owned());
-        clawker_plugin_host::check_settings(plugin, &settings).map_err(|error| PluginsError::Settings {
-            name: manifest.name.clone(),
-            problem: error.to_string(),
-        })?;
+        super::fits(plugin, &settings)?;
         let settings = clawker_plugin_host::with_version(plugin, &settings);
-        // What it doesn't ask for it isn't granted, whatever was before.
-        let granted: Grants = examined
-            .asked
-            .iter()
-            .filter(|asked| {
-                let one: Grants = [(*asked).clone()].into_iter().collect();
-                one.missing(&examined.granted).is_empty()
-            })
-            .cloned()
-            .collect();
         let pin = Pin {
             version: manifest.version.clone(),
             digest: examined.digest.clone(),
@@ -278,7 +260,8 @@ impl Plugins {
             world: manifest.world.clone(),
             source,
             settings,
-            grants: granted,
+            // All of it is granted; what it doesn't ask for any more isn't.
+            grants: examined.asked.clone(),
             limits: manifest.limits,
         };
         let mut entry = match installed.clone() {
@@ -312,3 +295,6 @@ impl Plugins {
         Ok(entry)
     }
 }
+
+/// What is kept can be loaded.
+const _: () = assert!(clawker_plugin_package::MAX_COMPONENT == clawker_plugin_host::limits::MAX_COMPONENT);

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use clawker_model::{Action, PluginDigest};
+use clawker_model::PluginDigest;
 use clawker_plugin_host::worker::{Class, Workers};
 use clawker_plugin_host::{Kind, Plugin, Wanted};
 use clawker_plugin_package::{self as package, Asked, Entry, Pin, Signer, Store, Trust};
 use zeroize::Zeroizing;
 
 use super::PluginsError;
-use crate::containment::{FailMode, Mode, Policy, SHADOW};
+use crate::containment::{FailMode, Mode, Policy, SHADOW, fallback};
 
 pub(super) struct Installed {
     pub(super) store: Store,
@@ -86,7 +86,7 @@ impl Installed {
     /// Lets go of code that no entry that is enabled needs. Calls under way keep theirs.
     pub(super) fn let_go(&mut self) {
         let entries = self.store.entries().values().filter(|entry| entry.enabled);
-        let needed: BTreeSet<&PluginDigest> = entries.flat_map(Entry::digests).collect();
+        let needed: BTreeSet<&PluginDigest> = entries.flat_map(Entry::pins).map(|pin| &pin.digest).collect();
         self.code.retain(|digest, _| needed.contains(digest));
     }
 
@@ -129,10 +129,7 @@ impl Installed {
             if entry.kind != package::Kind::Policy || !entry.enabled {
                 continue;
             }
-            let mode = match entry.mode.as_str() {
-                "monitor" => Mode::Monitor,
-                _ => Mode::Enforce,
-            };
+            let mode = Mode::of(&entry.mode);
             if !configured(&entry.name) {
                 policies.extend(self.policy(entry, &entry.pin, entry.name.clone(), mode));
             }
@@ -152,21 +149,9 @@ impl Installed {
             plugin: self.held(&pin.digest)?,
             settings: pin.settings.clone(),
             fallback: fallback(&entry.fallback),
-            fail_mode: FailMode::parse(&entry.fail_mode).unwrap_or(FailMode::Closed),
+            fail_mode: FailMode::of(&entry.fail_mode),
             mode,
         })
-    }
-}
-
-/// Words that a fallback can be said with. Anything else is the safe one.
-pub(super) fn fallback(word: &str) -> Action {
-    match word {
-        "observe" => Action::Observe,
-        "alert" => Action::Alert,
-        "freeze" => Action::Freeze,
-        "stop" => Action::Stop,
-        "kill" => Action::Kill,
-        _ => Action::LockNetwork,
     }
 }
 

@@ -32,7 +32,7 @@ pub use install::{Examined, InstallError, Usage, Wish};
 use installed::Installed;
 
 use crate::config::{Config, PolicyConfig, StepConfig};
-use crate::containment::{FailMode, Mode, Policy};
+use crate::containment::{FailMode, Mode, Policy, fallback};
 
 mod accepted {
     include!(concat!(env!("OUT_DIR"), "/digests.rs"));
@@ -67,7 +67,7 @@ pub enum PluginsError {
     Kind {
         key: &'static str,
         name: String,
-        found: String,
+        found: &'static str,
     },
     #[error("settings of `{name}`: {problem}")]
     Settings { name: String, problem: String },
@@ -198,33 +198,31 @@ impl Plugins {
 
     /// Blocks while it compiles one that isn't loaded yet.
     fn get(&self, key: &'static str, name: &str, kind: Kind) -> Result<Arc<Plugin>, PluginsError> {
-        let loaded = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = loaded().get(name).cloned();
-        let plugin = match known {
-            Some(plugin) => plugin,
-            None => {
-                let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-                match is_name && self.is_built_in(name) {
-                    true => self.built_in(name)?,
-                    false => self.installed().get(name)?.ok_or_else(|| PluginsError::Unknown {
-                        name: name.to_owned(),
-                        folder: self.folder.clone(),
-                    })?,
-                }
-            }
+        let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let plugin = match is_name && self.is_built_in(name) {
+            true => self.built_in(name)?,
+            false => self.installed().get(name)?.ok_or_else(|| PluginsError::Unknown {
+                name: name.to_owned(),
+                folder: self.folder.clone(),
+            })?,
         };
         if plugin.kind != kind {
-            let found = format!("{:?}", plugin.kind).to_lowercase();
             return Err(PluginsError::Kind {
                 key,
                 name: name.to_owned(),
-                found,
+                found: plugin.kind.word(),
             });
         }
         Ok(plugin)
     }
 
+    /// One of this release's own, loaded when it is first asked for.
     fn built_in(&self, name: &str) -> Result<Arc<Plugin>, PluginsError> {
+        let loaded = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = loaded().get(name).cloned();
+        if let Some(plugin) = known {
+            return Ok(plugin);
+        }
         let path = self.folder.join(format!("{name}.wasm"));
         let bytes = std::fs::read(&path).map_err(|source| PluginsError::Read {
             path: path.clone(),
@@ -232,8 +230,7 @@ impl Plugins {
         })?;
         let plugin = self.host.load(&bytes, Class::BuiltIn);
         let plugin = plugin.map_err(|source| PluginsError::Load { path, source })?;
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.insert(name.to_owned(), plugin.clone());
+        loaded().insert(name.to_owned(), plugin.clone());
         Ok(plugin)
     }
 
@@ -303,17 +300,13 @@ fn usually(plugin: &str) -> When {
 
 fn to_policy(config: &PolicyConfig, plugin: Arc<Plugin>) -> Result<Policy, PluginsError> {
     // The words were checked with the configuration.
-    let mode = match config.mode.as_str() {
-        "monitor" => Mode::Monitor,
-        _ => Mode::Enforce,
-    };
     Ok(Policy {
         name: config.plugin.clone(),
         settings: settings(&config.settings, &plugin)?,
         plugin,
-        fallback: installed::fallback(&config.fallback),
-        fail_mode: FailMode::parse(&config.fail_mode).unwrap_or(FailMode::Closed),
-        mode,
+        fallback: fallback(&config.fallback),
+        fail_mode: FailMode::of(&config.fail_mode),
+        mode: Mode::of(&config.mode),
     })
 }
 

@@ -125,7 +125,12 @@ fn an_installation_that_is_cut_anywhere_leaves_the_old_or_the_new() {
         let bytes = store.read(now).expect("whole");
         assert!(bytes == b"old" || bytes == b"new");
         assert_eq!(list(&host.plugins().join("incoming")).expect("listed").len(), 0);
-        let named: BTreeSet<_> = store.entries().values().flat_map(Entry::digests).collect();
+        let named: BTreeSet<_> = store
+            .entries()
+            .values()
+            .flat_map(Entry::pins)
+            .map(|pin| &pin.digest)
+            .collect();
         assert_eq!(host.blobs(), 2 * named.len(), "cut {cut}");
         if result.is_ok() {
             assert!(cut > 10, "{cut} points only");

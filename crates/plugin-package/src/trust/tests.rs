@@ -219,6 +219,14 @@ fn a_file_of_keys_that_is_wrong_is_refused_by_what_is_wrong() {
 }
 
 #[test]
+fn the_example_of_the_page_is_a_file_of_keys() {
+    let page = include_str!("../../../../docs/plugins/trust.md");
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let trust = Trust::parse(example.expect("an example")).expect("a file of keys");
+    assert_eq!((trust.keys.len(), trust.digests.len()), (2, 1));
+}
+
+#[test]
 fn a_file_of_keys_that_others_may_change_is_refused() {
     let dir = tempfile::tempdir().expect("folder");
     let path = dir.path().join("trust.toml");

@@ -1,7 +1,7 @@
 use clawker_wire::admin::ChangePluginRequest;
 
-use super::list;
-use crate::client::{Client, answer};
+use super::change;
+use crate::client::Client;
 use crate::error::CommandError;
 use crate::term::Term;
 
@@ -24,6 +24,5 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
         enabled: Some(false),
         ..ChangePluginRequest::default()
     };
-    let entry = answer(client.rpc.change_plugin(request)).await?;
-    list::show(&[entry], term).await
+    change(request, client, term).await
 }

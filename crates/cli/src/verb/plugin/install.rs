@@ -5,7 +5,7 @@ use clawker_plugin_source::{Fetched, Options, Source, SourceError, fetch};
 use clawker_wire::admin::install_plugin_request::Part;
 use clawker_wire::admin::{InstallPluginRequest, InstallPluginResponse, PluginAbout};
 
-use super::{ask, blocking, existing_key, settings};
+use super::{Usage, ask, blocking, existing_key, settings};
 use crate::client::Client;
 use crate::error::{CommandError, Kind};
 use crate::term::Term;
@@ -44,18 +44,8 @@ pub struct Wanted {
     /// Grant all that it asks for
     #[arg(long, short)]
     yes: bool,
-    /// Its settings, a file with a JSON object
-    #[arg(long, value_name = "FILE")]
-    settings: Option<PathBuf>,
-    /// Of a policy: whether its verdicts are carried out, or journaled alone
-    #[arg(long, value_name = "MODE", value_parser = ["enforce", "monitor"])]
-    mode: Option<String>,
-    /// Of a policy: what is done while it can't answer
-    #[arg(long, value_name = "ACTION", value_parser = ["observe", "alert", "lock-network", "freeze", "stop", "kill"])]
-    fallback: Option<String>,
-    /// Of a policy: what becomes of an event that it can't judge: the fallback, nothing, or its last answer stands
-    #[arg(long, value_name = "MODE", value_parser = ["closed", "open", "last"])]
-    fail_mode: Option<String>,
+    #[command(flatten)]
+    usage: Usage,
     /// User and password for a registry, a file with a line `user:password` that only its owner may read
     #[arg(long, value_name = "FILE")]
     registry_auth: Option<PathBuf>,
@@ -100,10 +90,10 @@ pub async fn take(
             .filter(|own| Some(own.id()) == signed_by)
             .map(|own| own.to_string())
             .unwrap_or_default(),
-        settings: settings(wanted.settings).await?,
-        mode: wanted.mode,
-        fallback: wanted.fallback,
-        fail_mode: wanted.fail_mode,
+        settings: settings(wanted.usage.settings).await?,
+        mode: wanted.usage.mode,
+        fallback: wanted.usage.fallback,
+        fail_mode: wanted.usage.fail_mode,
         trial: upgrade.and_then(|upgrade| upgrade.trial),
     };
     let looked = send(client, &about, &found.component).await?;

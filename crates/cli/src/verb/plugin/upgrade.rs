@@ -1,9 +1,9 @@
 use clawker_wire::admin::ChangePluginRequest;
 use clawker_wire::admin::change_plugin_request::Version;
 
+use super::change;
 use super::install::{self, Upgrade, Wanted};
-use super::list;
-use crate::client::{Client, answer};
+use crate::client::Client;
 use crate::error::CommandError;
 use crate::term::Term;
 
@@ -54,6 +54,5 @@ pub async fn run(args: Args, client: &mut Client, term: &mut Term) -> Result<u8,
         version: version.into(),
         ..ChangePluginRequest::default()
     };
-    let entry = answer(client.rpc.change_plugin(request)).await?;
-    list::show(&[entry], term).await
+    change(request, client, term).await
 }

@@ -101,7 +101,7 @@ async fn a_policy_that_is_added_gets_its_windows_counted_from_what_was_before() 
     for _ in 0..3 {
         host.append(oom(&host)).await;
     }
-    let script = Script::new(|_, _, facts, _| Ok(reply(Vec::new(), &facts.windows[0].count.to_string())));
+    let script = Script::new(|_, _, facts, _| Ok(reply(Vec::new(), &facts.counts[0].count.to_string())));
     host.replace(vec![policy("guard", &["ContainerOom"])], &script).await;
     host.append(oom(&host)).await;
     let decided = decisions(&host, 1).await.remove(0);

@@ -21,7 +21,7 @@ fn oom(host: &Host) -> ContainerOom {
 async fn a_policy_locks_on_the_event_that_it_asked_for() {
     let script = Script::new(|_, row, facts, state| {
         assert_eq!(row.event.kind(), "ContainerOom");
-        let n = facts.windows[0].count;
+        let n = facts.counts[0].count;
         let action = if n >= 2 { Action::LockNetwork } else { Action::Observe };
         Ok(reply(vec![action], &format!("{state}{n}")))
     });
